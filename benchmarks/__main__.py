@@ -1,0 +1,28 @@
+"""Run one measurement by name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+NAMES = {
+    "episode_speed": "time and memory of a training step, full graph against field",
+    "first_runs": "learners x optimizers x class splits beside the floors",
+    "kill_resume": "kill a run at random moments and compare the bits",
+}
+
+
+def main() -> int:
+    """Dispatch ``python -m benchmarks NAME [options]``."""
+    if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
+        print("Usage: python -m benchmarks NAME [options]\n")
+        for name, about in NAMES.items():
+            print(f"  {name:16} {about}")
+        return 0 if sys.argv[1:2] in ([], ["--help"]) else 2
+    name = sys.argv.pop(1)
+    sys.argv[0] = f"python -m benchmarks {name}"
+    return int(importlib.import_module(f"benchmarks.{name}").main() or 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

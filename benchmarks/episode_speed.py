@@ -1,0 +1,170 @@
+"""Time and memory of a whole training step: episode, field, passes, update.
+
+Three paths through the same method and optimizers:
+
+- ``full_dense``: the released way. Dense features, every node in every pass, COO adjacency.
+- ``full_sparse``: the best that a careful user writes today. CSR features in PyG's own layers, every node.
+- ``field``: this package.
+
+Arms take turns within each round, on one thread. Memory is the peak of a fresh process above its imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+OPTIMIZERS = ("adam", "sam", "fgsam", "fgsam_plus")
+PATHS = ("full_dense", "full_sparse", "field")
+PERIOD = 2
+"""Episodes in one timed call: the period of FGSAM+, whose two steps differ."""
+
+SETTING = {"n_way": 5, "k_shot": 3, "num_query": 10}
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON where asked."""
+    arguments = _arguments()
+    import torch
+
+    torch.set_num_threads(1)
+    if arguments.memory_of:
+        print(_own_peak(arguments.graph_file, *arguments.memory_of.split(":")))
+        return
+    from benchmarks.harness import interleave, quartiles, write_json
+
+    graph = _load(arguments.graph, arguments.graph_file)
+    cells = list(itertools.product(arguments.paths, arguments.optimizers))
+    arms = {cell: _arm(graph, arguments.method, *cell) for cell in cells}
+    times = interleave(arms, rounds=arguments.rounds)
+    rows = [
+        {"graph": graph.name, "method": arguments.method, "optimizer": optimizer, "path": path}
+        | quartiles([time / PERIOD for time in times[path, optimizer]])
+        | {"peak_memory_mb": None}
+        for path, optimizer in cells
+    ]
+    baseline = None
+    if not arguments.no_memory:
+        baseline = _measure_memory(graph, rows)
+    _print(rows, baseline)
+    write_json(arguments.json, rows, setting=SETTING, rounds=arguments.rounds, import_baseline_mb=baseline)
+
+
+def _arm(graph: Any, method: str, path: str, optimizer: str) -> Callable[[], object]:
+    """One call trains on ``PERIOD`` episodes."""
+    import torch
+
+    from benchmarks.full_graph import FullDense, FullGraph, FullSparse, dense_parts, sparse_parts
+    from fgsam.engine.train import Trainer
+    from fgsam.episodes.bank import EpisodeBank
+    from fgsam.episodes.sampler import EpisodeSampler
+    from fgsam.episodes.split import ClassSplit
+    from fgsam.episodes.streams import generator
+    from fgsam.nn.encoders import GCN
+    from fgsam.registry import METHODS, OPTIMIZERS
+
+    torch.manual_seed(0)
+    split = ClassSplit.load("synthetic", 0)
+    if path == "full_dense":
+        encoder = partial(FullDense, *dense_parts(graph))
+    elif path == "full_sparse":
+        encoder = partial(FullSparse, *sparse_parts(graph))
+    else:
+        encoder = partial(GCN, graph.num_features)
+    model = METHODS.load(method)(encoder)
+    trainer = Trainer(
+        graph if path == "field" else FullGraph(graph),
+        model,
+        OPTIMIZERS.load(optimizer)(model, lr=0.005, weight_decay=5e-4, fused=True),
+        EpisodeSampler(graph.labels, split.meta_train, **SETTING),
+        EpisodeBank.draw(EpisodeSampler(graph.labels, split.meta_val, **SETTING), 1, generator("bank")),
+    )
+    steps = itertools.count()
+
+    def train() -> None:
+        for _ in range(PERIOD):
+            trainer.learn(next(steps))
+
+    return train
+
+
+def _load(name: str, file: Path | None) -> Any:
+    from fgsam.data.load import load_graph
+
+    return load_graph(name if file is None else file)
+
+
+def _measure_memory(graph: Any, rows: list[dict[str, Any]]) -> float:
+    """Peak of a fresh process for each row, above the same process after its imports; returns that baseline."""
+    from benchmarks.graph_file import save_graph
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "graph.npz"
+        save_graph(graph, file)
+
+        def peak(cell: str) -> float:
+            command = [sys.executable, "-m", "benchmarks", "episode_speed", "--memory-of", cell]
+            done = subprocess.run([*command, "--graph-file", str(file)], check=True, capture_output=True, text=True)
+            return float(done.stdout.split()[-1])
+
+        baseline = peak("imports:-:-")
+        for row in rows:
+            row["peak_memory_mb"] = round(peak(f"{row['method']}:{row['path']}:{row['optimizer']}") - baseline, 1)
+    return round(baseline, 1)
+
+
+def _own_peak(file: Path, method: str, path: str, optimizer: str) -> float:
+    import fgsam.nn.encoders  # the imports that every cell has
+    from benchmarks import full_graph  # noqa: F401
+    from benchmarks.harness import peak_memory_mb
+    from fgsam.registry import METHODS, OPTIMIZERS
+
+    for table, names in ((METHODS, ("gpn", "protonet")), (OPTIMIZERS, ("adam", "sam", "fgsam", "fgsam_plus"))):
+        for name in names:
+            table.load(name)
+    if method != "imports":
+        step = _arm(_load("", file), method, path, optimizer)
+        for _ in range(4):
+            step()
+    return peak_memory_mb()
+
+
+def _print(rows: list[dict[str, Any]], baseline: float | None) -> None:
+    reference = {row["path"]: row["ms_median"] for row in rows if row["optimizer"] == "adam"}
+    by_cell = {(row["path"], row["optimizer"]): row["ms_median"] for row in rows}
+    if baseline is not None:
+        print(f"import baseline: {baseline:.0f} MB")
+    print("| optimizer | path | ms a step (quartiles) | x field | x Adam on this path | peak MB above imports |")
+    print("|---|---|---|---|---|---|")
+    for row in rows:
+        field = by_cell.get(("field", row["optimizer"]))
+        ratio = f"{row['ms_median'] / field:.1f}" if field else ""
+        to_adam = f"{row['ms_median'] / reference[row['path']]:.2f}" if row["path"] in reference else ""
+        memory = "" if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:.0f}"
+        spread = f"{row['ms_median']:.2f} ({row['ms_q25']:.2f} to {row['ms_q75']:.2f})"
+        print(f"| {row['optimizer']} | {row['path']} | {spread} | {ratio} | {to_adam} | {memory} |")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the rows here")
+    parser.add_argument("--rounds", type=int, default=20, help="timed rounds after two of warm-up")
+    parser.add_argument("--graph", default="synthetic", help="name of the graph; the default has CoraFull's size")
+    parser.add_argument("--method", default="gpn")
+    parser.add_argument("--optimizers", nargs="+", default=OPTIMIZERS, choices=OPTIMIZERS)
+    parser.add_argument("--paths", nargs="+", default=PATHS, choices=PATHS)
+    parser.add_argument("--no-memory", action="store_true", help="leave out the fresh process for each row")
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    parser.add_argument("--graph-file", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

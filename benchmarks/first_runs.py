@@ -1,0 +1,170 @@
+"""Learners x optimizers x class splits beside the training-free floors, on the same episodes.
+
+Runs are kept in a folder and never computed twice, so the study can be stopped and continued at any time. Work goes
+class split by class split: whatever is there when it stops is complete, and paired, for the splits it has reached.
+
+    python -m benchmarks first_runs --runs runs/first --workers 2 --out docs/results
+    python -m benchmarks first_runs --quick
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+TASKS: dict[str, dict[str, Any]] = {
+    "coauthor_cs 5-way": {"graph": "coauthor_cs", "n_way": 5},
+    "coauthor_cs 2-way": {"graph": "coauthor_cs", "n_way": 2},
+    "corafull_derived 5-way": {"graph": "corafull_derived", "n_way": 5},
+    "clothing20 5-way": {"graph": "clothing20", "n_way": 5},
+}
+METHODS = ("protonet", "gpn")
+OPTIMIZERS = ("adam", "sam", "fgsam", "fgsam_plus")
+FLOORS = ("raw_lr", "sgc_lr", "sgc_prototype")
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "published": {"lr": 0.005, "hidden": 32, "dim": 16, "dropout": 0.5, "rho": {"fgsam_plus": 0.1}, "default_rho": 0.05},
+    "wide": {"lr": 0.005, "hidden": 128, "dim": 64, "dropout": 0.5, "rho": {}, "default_rho": 0.1},
+    "wide, no dropout": {"lr": 0.002, "hidden": 128, "dim": 64, "dropout": 0.0, "rho": {}, "default_rho": 0.1},
+    "wide, far": {"lr": 0.005, "hidden": 128, "dim": 64, "dropout": 0.5, "rho": {}, "default_rho": 0.5},
+}
+"""Four fixed settings for every learner and optimizer; ``published`` is GPN's own with the rho released for FGSAM."""
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "published": {},
+    "no dropout": {"encoder": {"dropout": 0.0}},
+    "256 -> 128 units": {"encoder": {"hidden": 256, "dim": 128}},
+    "256 -> 128 units, no dropout": {"encoder": {"hidden": 256, "dim": 128, "dropout": 0.0}},
+    "256 -> 128 units, no dropout, untrained": {
+        "encoder": {"hidden": 256, "dim": 128, "dropout": 0.0},
+        "optimizer": {"lr": 1e-12},
+        "num_episodes": 1,
+    },
+    "linear encoder, 128 units": {"encoder": {"name": "sgc", "dim": 128}},
+    "linear encoder, 128 units, untrained": {
+        "encoder": {"name": "sgc", "dim": 128},
+        "optimizer": {"lr": 1e-12},
+        "num_episodes": 1,
+    },
+}
+"""What keeps ProtoNet with Adam below a floor: one change at a time."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the study."""
+
+    task: str
+    split: int
+    method: str
+    optimizer: str
+    setting: str
+
+
+def main() -> None:
+    """Run what is missing, then write tables and per-episode scores."""
+    arguments = _arguments()
+    cells = list(_cells(arguments))
+    with tempfile.TemporaryDirectory() as scratch:
+        root = arguments.runs or Path(scratch)
+        rows = _run_all(cells, root, arguments)
+    if arguments.out:
+        from benchmarks.first_runs_report import write_report
+
+        write_report(rows, arguments.out)
+
+
+def _cells(arguments: argparse.Namespace) -> Iterator[Cell]:
+    tasks = ["quick"] if arguments.quick else arguments.tasks
+    settings = ["published"] if arguments.quick else list(SETTINGS)
+    for split, task in itertools.product(range(arguments.splits), tasks):
+        for floor in FLOORS:
+            yield Cell(task, split, floor, "-", "tuned")
+        for setting, method, optimizer in itertools.product(settings, METHODS, OPTIMIZERS):
+            yield Cell(task, split, method, optimizer, setting)
+        if not arguments.quick:
+            for ablation in list(ABLATIONS)[1:]:
+                yield Cell(task, split, "protonet", "adam", f"ablation: {ablation}")
+
+
+def _run_all(cells: list[Cell], root: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    start, seconds = time.monotonic(), Counter[str]()
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(arguments.workers) as pool:
+        jobs = ((cell, root, arguments.quick) for cell in cells)
+        for done, row in enumerate(pool.imap_unordered(_run_one, jobs), start=1):
+            rows.append(row)
+            seconds["computed"] += row["seconds"]
+            if done == 10 or done % 50 == 0 or done == len(cells):
+                elapsed = time.monotonic() - start
+                left = (len(cells) - done) * elapsed / done
+                print(f"{done} of {len(cells)} runs, {elapsed:.0f} s, about {left / 60:.0f} min left", file=sys.stderr)
+    return rows
+
+
+def _run_one(job: tuple[Cell, Path, bool]) -> dict[str, Any]:
+    import fgsam
+
+    cell, root, is_quick = job
+    run = fgsam.run(progress="none", root=str(root), **options_of(cell, is_quick=is_quick))
+    results = run.results
+    return asdict(cell) | {
+        "accuracy": results["test_accuracy"],
+        "interval": results["test_interval"],
+        "val_accuracy": results["val_accuracy"],
+        "correct": list(results["test_correct"]),
+        "seconds": run.timing["seconds"],
+        "num_episodes": results["num_episodes"],
+        "weights_digest": results["weights_digest"],
+    }
+
+
+def options_of(cell: Cell, *, is_quick: bool = False) -> dict[str, Any]:
+    """Arguments of ``fgsam.run`` for one cell."""
+    if is_quick:
+        graph: Any = {"name": "synthetic", "num_nodes": 1500, "num_classes": 12, "num_features": 400}
+        task = {"graph": graph, "n_way": 2, "evaluate": {"num_episodes": 50}}
+    else:
+        task = dict(TASKS[cell.task])
+    options = {**task, "k_shot": 3, "num_query": 10, "split": cell.split, "seed": 0, "method": cell.method}
+    if cell.method in FLOORS:
+        return options
+    if cell.setting.startswith("ablation: "):
+        change = ABLATIONS[cell.setting.removeprefix("ablation: ")]
+        optimizer = {"name": "adam", "lr": 0.005, **change.get("optimizer", {})}
+        encoder = {"name": "gcn", **change.get("encoder", {})}
+        return options | {"encoder": encoder, "optimizer": optimizer, "num_episodes": change.get("num_episodes", 1000)}
+    setting = SETTINGS[cell.setting]
+    optimizer = {"name": cell.optimizer, "lr": setting["lr"]}
+    if cell.optimizer != "adam":
+        optimizer["rho"] = setting["rho"].get(cell.optimizer, setting["default_rho"])
+    encoder = {"name": "gcn"} | {name: setting[name] for name in ("hidden", "dim", "dropout")}
+    return options | {"encoder": encoder, "optimizer": optimizer, "num_episodes": 60 if is_quick else 1000}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, help="folder of the runs; finished ones are only read")
+    parser.add_argument("--out", type=Path, help="folder for first_runs.md and first_runs.npz")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--quick", action="store_true", help="a tiny generated graph, one split, one setting")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.splits = 1
+    return arguments
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Named graphs, one loader each, and a user's own."""

@@ -1,0 +1,40 @@
+"""Loads a graph by name or from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fgsam.data import own
+from fgsam.graph.graph import Graph
+from fgsam.registry import DATASETS
+
+
+def load_graph(name_or_path: str | Path, root: str | Path | None = None, **options: Any) -> Graph:
+    """Load a named graph, or an own one from an npz file.
+
+    Args:
+        name_or_path: A name such as ``"coauthor_cs"``, ``package.module:load`` for a loader of the user's own, or the
+            path of an npz file (see ``fgsam.data.own``).
+        root: Folder of raw files; by default the one that the environment variable ``FGSAM_DATA`` names.
+        **options: Options of the loader, among them ``symmetrise``.
+
+    Raises:
+        FileNotFoundError: If the raw files or the npz file are missing.
+        ValueError: If the name is unknown, or the content is faulty or differs from the known one.
+
+    Example:
+        >>> load_graph("synthetic", num_nodes=300, num_features=200, num_classes=10, words_per_node=20).num_nodes
+        300
+    """
+    if isinstance(name_or_path, Path) or (name_or_path not in DATASETS and _is_path(name_or_path)):
+        return own.load(name_or_path, **options)
+    load = DATASETS.load(name_or_path)
+    graph: Graph = load(None if root is None else Path(root), **options)
+    return graph
+
+
+def _is_path(name: str) -> bool:
+    # A colon in the last part means a loader, package.module:load, unless such a file lies here.
+    path = Path(name)
+    return path.is_file() or (":" not in path.name and (path.suffix == ".npz" or len(path.parts) > 1))

@@ -1,0 +1,250 @@
+"""A generated citation graph of CoraFull's shape: the graph that comes with the package.
+
+Classes belong to areas. A document mixes a background that all share, with Zipf frequencies, and topical words; an
+area has a pool of topical words, and a class prefers some words of its area's pool. So classes of one area resemble
+each other, and a learner that finds out on some classes which words are topical gains on others. Every document leans
+to a second class of its area, with some of its words and most of the citations that leave its class. A few documents
+receive many citations.
+
+Only sums, products, quotients and ``Generator.random`` enter, whose bits are the same on every machine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+
+from fgsam.checks import check_fraction, check_positive
+from fgsam.episodes.streams import generator
+from fgsam.graph.graph import Graph
+
+NAME = "synthetic"
+_SMALLEST_CLASS = 15
+_CLASSES_PER_AREA = 20
+_SECOND_SHARE = 0.8
+"""Share of the citations out of a node's class that go to its second class."""
+_REPEATED = 1.025
+"""Words drawn for each different word in a document."""
+_MAX_ROUNDS = 200
+
+
+def load(
+    root: Path | None = None,
+    *,
+    num_nodes: int = 19_793,
+    num_features: int = 8_710,
+    num_classes: int = 70,
+    words_per_node: float = 60.0,
+    topic_share: float = 0.22,
+    class_share: float = 0.2,
+    overlap: float = 0.6,
+    homophily: float = 0.57,
+    mean_degree: float = 6.40843,
+    seed: int = 0,
+    symmetrise: bool | None = None,
+) -> Graph:
+    """Generate a graph; the same options give the same bits, the defaults give CoraFull's size.
+
+    Args:
+        root: Not used: nothing is read.
+        num_nodes: Documents.
+        num_features: Words, at least 40 and at least twice ``words_per_node``.
+        num_classes: Classes, from 2 to half as many as nodes; the smallest has 15 documents when there are enough.
+        words_per_node: Mean number of different words in a document, about.
+        topic_share: Share of a document's words that are topical, in [0, 1]; lower is harder.
+        class_share: Share of the topical words that tell the class and not only its area, in [0, 1]; lower is harder.
+        overlap: Largest share of a document's topical words from a second class, in [0, 1]; higher is harder.
+        homophily: Share of citations inside a class, in [0, 1]; lower is harder.
+        mean_degree: Mean number of neighbours, from 2 to a quarter of the nodes.
+        seed: Another seed, another graph.
+        symmetrise: Add the reverse of each citation (the default), or keep each in one direction (False).
+
+    Raises:
+        ValueError: If an option is out of range, or the citations find no room.
+
+    Example:
+        >>> graph = load(num_nodes=300, num_features=200, num_classes=10, words_per_node=20)
+        >>> graph.num_nodes, graph.num_classes
+        (300, 10)
+    """
+    del root
+    check_positive(words_per_node=words_per_node)
+    check_fraction(topic_share=topic_share, class_share=class_share, overlap=overlap, homophily=homophily)
+    _check_between("num_classes", num_classes, 2, num_nodes / 2)
+    _check_between("mean_degree", mean_degree, 2, num_nodes / 4)
+    _check_between("num_features", num_features, max(40, 2 * words_per_node), 10_000_000)
+    rng = generator(NAME, seed)
+    areas = _areas(num_classes, rng)
+    # Nodes are made class by class and shuffled at the end.
+    labels = np.repeat(np.arange(num_classes), _class_sizes(num_nodes, num_classes))
+    second = _second_classes(labels, areas, rng)
+    tables = _topics(num_features, areas, rng)
+    node, word = _background(num_nodes, num_features, words_per_node, rng)
+    topical = np.flatnonzero(rng.random(len(word)) < topic_share)
+    subject = _subjects(node[topical], labels, second, overlap, rng)
+    word[topical] = _topical_words(subject, areas, tables, class_share, rng)
+    edges = _citations(labels, second, int(mean_degree * num_nodes / 2 + 0.5), homophily, rng)
+    order = _permutation(num_nodes, rng)
+    x = _bag_of_words(node, word, (num_nodes, num_features))[order]
+    return Graph.from_arrays(
+        x, np.argsort(order, kind="stable")[edges], labels[order], directed=symmetrise is False, name=NAME
+    )
+
+
+def _check_between(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"Expected '{name}' to be between {low:g} and {high:g} (got {name}={value})")
+
+
+def _class_sizes(num_nodes: int, num_classes: int) -> np.ndarray:
+    """Sizes in ascending order, shaped like those of CoraFull: 15 to 928 with median 241 at its size."""
+    smallest = min(_SMALLEST_CLASS, num_nodes // num_classes)
+    place = np.arange(num_classes) / (num_classes - 1)
+    fourth = place * place * place * place
+    steps = np.cumsum(1.513 * place + 1.77 * fourth * fourth)
+    spread = np.floor(steps / steps[-1] * (num_nodes - smallest * num_classes) + 0.5).astype(np.int64)
+    sizes: np.ndarray = smallest + np.diff(spread, prepend=0)
+    return sizes
+
+
+def _areas(num_classes: int, rng: np.random.Generator) -> np.ndarray:
+    """Area of each class; the areas are of about equal size."""
+    num_areas = max(1, (num_classes + _CLASSES_PER_AREA // 2) // _CLASSES_PER_AREA)
+    areas: np.ndarray = _permutation(num_classes, rng) % num_areas
+    return areas
+
+
+def _second_classes(labels: np.ndarray, areas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A class of the same area for each node, to which it leans; its own class where the area has no other."""
+    by_area = np.argsort(areas, kind="stable")
+    sizes = np.bincount(areas)
+    first = np.cumsum(sizes) - sizes
+    place = np.empty_like(by_area)
+    place[by_area] = np.arange(len(areas)) - first[areas[by_area]]
+    area = areas[labels]
+    step = 1 + np.floor(rng.random(len(labels)) * (sizes[area] - 1)).astype(np.int64)
+    second: np.ndarray = by_area[first[area] + (place[labels] + step) % sizes[area]]
+    return second
+
+
+def _topics(num_features: int, areas: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Pool of topical words of each area, and the words of its pool that each class prefers, commonest first."""
+    pool_size = max(20, num_features // 40)
+    technical = _permutation(num_features, rng)[: max(pool_size, num_features // 5)]
+    pools = np.stack([technical[_permutation(len(technical), rng)[:pool_size]] for _ in range(areas.max() + 1)])
+    preferred = np.stack([pools[area][_permutation(pool_size, rng)[: pool_size // 3]] for area in areas])
+    return pools, preferred
+
+
+def _background(
+    num_nodes: int, num_features: int, words_per_node: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Node and word of every place in every document, the words with Zipf frequencies."""
+    lengths = _REPEATED * words_per_node * (0.5 + rng.random(num_nodes))
+    node = np.repeat(np.arange(num_nodes), np.floor(lengths + 0.5).astype(np.int64))
+    # The commonest ranks are flattened: vocabularies like CoraFull's leave out stop words.
+    frequency = np.cumsum(1.0 / (np.arange(num_features) + 0.01 * num_features))
+    rank = np.searchsorted(frequency, rng.random(len(node)) * frequency[-1], side="right")
+    return node, _permutation(num_features, rng)[np.minimum(rank, num_features - 1)]
+
+
+def _subjects(
+    node: np.ndarray, labels: np.ndarray, second: np.ndarray, overlap: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Class that each topical word is about: that of its node, or the second one, as far as the node leans to it."""
+    leaning = overlap * rng.random(len(labels))
+    leans: np.ndarray = rng.random(len(node)) < leaning[node]
+    return np.where(leans, second[node], labels[node])
+
+
+def _topical_words(
+    subject: np.ndarray,
+    areas: np.ndarray,
+    tables: tuple[np.ndarray, np.ndarray],
+    class_share: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    pools, preferred = tables
+    of_class = rng.random(len(subject)) < class_share
+    number = rng.random(len(subject))
+    return np.where(of_class, _choose(preferred, subject, number), _choose(pools, areas[subject], number))
+
+
+def _choose(words: np.ndarray, row: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Take a word of the given row of a table, the first words more often."""
+    chosen: np.ndarray = words[row, np.floor(number * number * words.shape[1]).astype(np.int64)]
+    return chosen
+
+
+def _bag_of_words(node: np.ndarray, word: np.ndarray, shape: tuple[int, int]) -> sp.csr_matrix:
+    node, word = np.divmod(np.unique(node * shape[1] + word), shape[1])
+    return sp.csr_matrix((np.ones(len(word), dtype=np.float32), (node, word)), shape=shape)
+
+
+def _citations(
+    labels: np.ndarray, second: np.ndarray, num_pairs: int, homophily: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw undirected pairs, none twice, until the wanted number is there and every node has one."""
+    num_nodes = len(labels)
+    # Pareto weights: degrees fall off with exponent about 3, as in citation graphs.
+    weight = np.concatenate([[0.0], np.cumsum(1.0 / np.sqrt(rng.random(num_nodes) + 1e-3))])
+    keys = np.empty(0, dtype=np.int64)
+    for _ in range(_MAX_ROUNDS):
+        ends = np.concatenate(np.divmod(keys, num_nodes))
+        sources = np.flatnonzero(np.bincount(ends, minlength=num_nodes) == 0)
+        if not len(sources):
+            # A surplus makes up for the pairs that are turned down.
+            sources = _by_weight(weight, 0, num_nodes, rng.random(2 * (num_pairs - len(keys)) + 16))
+        targets = _targets(sources, labels, second, weight, homophily, rng)
+        met = targets >= 0
+        low, high = np.minimum(sources, targets)[met], np.maximum(sources, targets)[met]
+        keys = _unique_in_order(np.concatenate([keys, low * num_nodes + high]))[:num_pairs]
+        if len(keys) == num_pairs:
+            return np.stack(np.divmod(keys, num_nodes))
+    raise ValueError(
+        f"Expected room for {num_pairs} citations (placed {len(keys)}). "
+        "Lower 'mean_degree', bring 'homophily' nearer to 0.5, or raise 'num_nodes'."
+    )
+
+
+def _targets(
+    sources: np.ndarray,
+    labels: np.ndarray,
+    second: np.ndarray,
+    weight: np.ndarray,
+    homophily: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Choose whom each source cites: its class, else its second class, else anybody; -1 where the choice is void."""
+    kind = rng.random(len(sources))
+    same = kind < homophily
+    leans = ~same & (kind < homophily + (1.0 - homophily) * _SECOND_SHARE)
+    sizes = np.bincount(labels)
+    first = np.cumsum(sizes) - sizes
+    group = np.where(leans, second[sources], labels[sources])
+    start = np.where(same | leans, first[group], 0)
+    end = np.where(same | leans, first[group] + sizes[group], len(labels))
+    targets = _by_weight(weight, start, end, rng.random(len(sources)))
+    void = (targets == sources) | ((labels[targets] == labels[sources]) != same)
+    return np.where(void, -1, targets)
+
+
+def _by_weight(weight: np.ndarray, start: np.ndarray | int, end: np.ndarray | int, number: np.ndarray) -> np.ndarray:
+    """Choose nodes from ``start`` to ``end - 1`` by cumulated weight, one for each number in ``[0, 1)``."""
+    level = weight[start] + number * (weight[end] - weight[start])
+    return np.clip(np.searchsorted(weight, level, side="right") - 1, start, np.asarray(end) - 1)
+
+
+def _unique_in_order(keys: np.ndarray) -> np.ndarray:
+    """Keep the first of equal keys, in the order given."""
+    first: np.ndarray = np.sort(np.unique(keys, return_index=True)[1])
+    kept: np.ndarray = keys[first]
+    return kept
+
+
+def _permutation(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Shuffle ``0..size-1``; sorting ``random()`` gives the same order in every version of numpy."""
+    order: np.ndarray = np.argsort(rng.random(size), kind="stable")
+    return order

@@ -1,0 +1,1 @@
+"""Where graph, method and optimizer meet: configs, training, runs."""

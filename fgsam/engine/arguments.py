@@ -1,0 +1,122 @@
+"""From the arguments of a Python call to a config, and the objects that a config cannot hold."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fgsam.checks import suggest
+from fgsam.engine.build import entry_label
+from fgsam.engine.config import load_config
+from fgsam.engine.config_entries import entry_option_names
+from fgsam.engine.config_model import SECTIONS, RunConfig
+from fgsam.graph.graph import Graph
+from fgsam.registry import ENCODERS, METHODS, OPTIMIZERS
+
+PRECEDENCE = ("episode", "train", "optimizer", "run", "dataset", "evaluate")
+"""Which section a key means that several have: ``num_episodes`` are training episodes, ``root`` holds the runs."""
+
+TABLES = {"encoder": ENCODERS, "method": METHODS, "optimizer": OPTIMIZERS}
+
+
+def config_of_call(
+    graph: Any = None,
+    *,
+    encoder: Any = None,
+    method: Any = None,
+    optimizer: Any = None,
+    config: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[RunConfig, dict[str, Any]]:
+    """Sort the arguments of a call into a config and the objects that stand for its entries.
+
+    Args:
+        graph: A name, the path of an npz file, a mapping of options, or a ``Graph``.
+        encoder: A name, a mapping with ``name`` and options, a class or function, or a module.
+        method: A name, a mapping, or a class.
+        optimizer: A name, a mapping, or a class.
+        config: YAML file that the other arguments override.
+        options: Sections with their keys, ``{"train": {"patience": 3}}``, or single keys, ``{"lr": 0.01}``.
+
+    Returns:
+        The config, and the objects by ``graph``, ``encoder``, ``method`` and ``optimizer``.
+
+    Raises:
+        ValueError: If something is unknown or out of range; the text lists all faults.
+
+    Example:
+        >>> config, objects = config_of_call("synthetic", method="protonet", options={"n_way": 2})
+        >>> config.method.name, config.episode.n_way, objects
+        ('protonet', 2, {})
+    """
+    values: dict[str, dict[str, Any]] = {}
+    labels: dict[str, str] = {}
+    objects: dict[str, Any] = {}
+    if isinstance(graph, Graph):
+        objects["graph"], labels["dataset"] = graph, graph.name
+    elif isinstance(graph, Path) or (isinstance(graph, str) and graph.endswith(".npz")):
+        values["dataset"] = {"path": str(graph)}
+    elif graph is not None:
+        values["dataset"] = dict(graph) if isinstance(graph, Mapping) else {"name": graph}
+    for section, entry in (("encoder", encoder), ("method", method), ("optimizer", optimizer)):
+        name = _name_of(section, entry)
+        if entry is None or isinstance(entry, Mapping):
+            values[section] = dict(entry or {})
+        elif name is not None:
+            values[section] = {"name": name}
+        else:
+            objects[section], labels[section] = entry, entry_label(entry)
+    _add_options(values, labels, options or {}, config)
+    return load_config(config, values=values, objects=labels), objects
+
+
+def _name_of(section: str, entry: Any) -> str | None:
+    """The name under which a config can find a class or function again, if there is one."""
+    if isinstance(entry, str):
+        return entry
+    if not hasattr(entry, "__qualname__"):
+        return None
+    label = entry_label(entry)
+    registered = next((name for name, path in TABLES[section].items() if path == label), None)
+    if registered is not None:
+        return registered
+    module, _, attribute = label.partition(":")
+    found = getattr(importlib.import_module(module), attribute, None)
+    return label if found is entry and module != "__main__" else None
+
+
+def _add_options(
+    values: dict[str, dict[str, Any]], labels: Mapping[str, str], options: Mapping[str, Any], config: Any
+) -> None:
+    """Add sections as they are, and single keys to the section that has them."""
+    single = {}
+    for key, value in options.items():
+        if key in SECTIONS and isinstance(value, Mapping):
+            values.setdefault(key, {}).update(value)
+        elif key in SECTIONS:
+            raise TypeError(f"Expected '{key}' to be a mapping of its keys (got {type(value).__name__})")
+        else:
+            single[key] = value
+    known: dict[str, set[str]] = {}
+    if single:
+        known = {section: set(SECTIONS[section].model_fields) - {"name"} for section in PRECEDENCE}
+        known |= _entry_keys(values, labels, config)
+    for key, value in single.items():
+        section = next((section for section, keys in known.items() if key in keys), None)
+        if section is None:
+            choices = {name for keys in known.values() for name in keys}
+            raise ValueError(f"Expected a known option (got '{key}'). {suggest(key, choices)}")
+        values.setdefault(section.removesuffix(" options"), {})[key] = value
+
+
+def _entry_keys(values: Mapping[str, Any], labels: Mapping[str, str], config: Any) -> dict[str, set[str]]:
+    """The own options of the entries that the call names."""
+    settled = load_config(config, values={key: part for key, part in values.items() if part}, objects=labels)
+    sections = [section for section in ("optimizer", "method", "encoder", "dataset") if section not in labels]
+    return {f"{section} options": _options(section, getattr(settled, section).name) for section in sections}
+
+
+def _options(section: str, name: str) -> set[str]:
+    return set() if name == "own" else entry_option_names(section, name)

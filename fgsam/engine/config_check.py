@@ -1,0 +1,191 @@
+"""Finds every fault of a config, whatever part it lies in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from fgsam.checks import suggest
+from fgsam.engine.config_entries import TABLES, entries_knowing, entry_model, takes_symmetrise
+from fgsam.engine.config_model import SECTIONS, OptimizerConfig, Section
+from fgsam.engine.config_source import Settings, shown
+
+PLAIN_OPTIMIZERS = ("adam", "adamw", "sgd")
+"""Optimizers that are their own base."""
+
+OWN_GRAPH = "own"
+"""Name of a graph that is given by its file."""
+
+
+def check_settings(settings: Settings, objects: frozenset[str] = frozenset()) -> dict[str, type[Section]]:
+    """Find all faults and note them in the settings.
+
+    Args:
+        settings: Values as they were written. What follows from other keys is filled in.
+        objects: Sections whose entry is an object of the caller's.
+
+    Returns:
+        The model of each section, extended by the options of its entry; complete when there is no fault.
+    """
+    _fill_in(settings)
+    for section, model in SECTIONS.items():
+        _check_static(section, model, settings)
+        if section in objects:
+            _check_object(section, settings)
+        elif section in TABLES:
+            _check_name(section, settings)
+    _check_between(settings)
+    # Entries are imported last, and beside other faults only where options were set: a mistyped key then costs no
+    # import of torch, and still no fault stays hidden.
+    models = dict(SECTIONS)
+    for section in [section for section in TABLES if section not in objects]:
+        has_good_name = all(fault.key != f"{section}.name" for fault in settings.faults)
+        if has_good_name and (_options(section, settings) or not settings.faults):
+            models[section] = _check_entry(section, settings)
+    settings.faults.sort(key=lambda fault: _position(fault.key))
+    return models
+
+
+def _fill_in(settings: Settings) -> None:
+    if settings.get("dataset.path") is not None and settings.get("dataset.name") is not None:
+        for older, newer in (("dataset.name", "dataset.path"), ("dataset.path", "dataset.name")):
+            if settings.is_older(older, newer):
+                settings.drop(older)
+                break
+    if settings.get("dataset.path") is not None and settings.get("dataset.name") is None:
+        settings.put("dataset", "name", OWN_GRAPH, source="default", place="")
+    name = settings.get("optimizer.name")
+    if name in PLAIN_OPTIMIZERS and settings.get("optimizer.base") is None:
+        settings.put("optimizer", "base", name, source="default", place="")
+
+
+def _check_static(section: str, model: type[Section], settings: Settings) -> None:
+    values = settings.values.get(section, {})
+    if section in TABLES:
+        values = {key: value for key, value in values.items() if key in model.model_fields}
+    _check_values(section, model, values, settings)
+
+
+def _check_object(section: str, settings: Settings) -> None:
+    for key, value in _options(section, settings).items():
+        settings.fault(
+            f"{section}.{key}",
+            f"Expected no option beside an own {section} (got {section}.{key}={shown(value)}). Set it on the object.",
+        )
+
+
+def _check_name(section: str, settings: Settings) -> None:
+    table, _ = TABLES[section]
+    dotted = f"{section}.name"
+    name = settings.get(dotted)
+    is_own = section == "dataset" and settings.get("dataset.path") is not None
+    if not isinstance(name, str) or (is_own and name == OWN_GRAPH):
+        return
+    if is_own:
+        text = (
+            f"Expected 'dataset.name' or 'dataset.path', not both (got dataset.name='{name}'). Remove one of the two."
+        )
+        settings.fault(dotted, text)
+    elif ":" not in name and name not in table:
+        hint = suggest(name, table)
+        text = (
+            f"Expected '{dotted}' to be a known {table.kind} or 'package.module:Class' (got {dotted}='{name}'). {hint}"
+        )
+        settings.fault(dotted, text if hint.startswith("Choices") else f"{text} Known: {', '.join(sorted(table))}.")
+
+
+def _check_between(settings: Settings) -> None:
+    """Check what lies between two keys."""
+    default = OptimizerConfig.model_fields
+    name = settings.get("optimizer.name", default["name"].default)
+    base = settings.get("optimizer.base", default["base"].default)
+    momentum = settings.get("optimizer.momentum")
+    if name in PLAIN_OPTIMIZERS and base != name:
+        got = f"(got optimizer.base={shown(base)})"
+        settings.fault(
+            "optimizer.base", f"Expected 'optimizer.base' to be '{name}', as optimizer.name {got}. Remove it."
+        )
+    elif momentum and base != "sgd":
+        got = f"(got optimizer.momentum={shown(momentum)}, base={shown(base)})"
+        text = f"Expected 'optimizer.momentum' with base 'sgd' only {got}. Remove it, or set optimizer.base=sgd."
+        settings.fault("optimizer.momentum", text)
+
+
+def _check_entry(section: str, settings: Settings) -> type[Section]:
+    """Extend a section by the options of its entry, and check the values of these options."""
+    table, _ = TABLES[section]
+    base = SECTIONS[section]
+    name = settings.get(f"{section}.name", base.model_fields["name"].default)
+    try:
+        entry = table.load("fgsam.data.own:load" if name == OWN_GRAPH else name)
+    except ValueError as error:
+        settings.fault(f"{section}.name", str(error))
+        return base
+    model = entry_model(section, name, entry)
+    if section == "dataset" and settings.get("dataset.symmetrise") is not None and not takes_symmetrise(entry):
+        got = f"(got dataset.symmetrise={shown(settings.get('dataset.symmetrise'))})"
+        settings.fault("dataset.symmetrise", f"Expected no such choice for graph '{name}' {got}. Remove it.")
+    if model.model_config.get("extra") == "forbid":
+        for key in [key for key in _options(section, settings) if key not in model.model_fields]:
+            _foreign_option(section, name, key, model, settings)
+    known = {key: value for key, value in _options(section, settings).items() if key in model.model_fields}
+    _check_values(section, model, known, settings)
+    return model
+
+
+def _foreign_option(section: str, name: str, key: str, model: type[Section], settings: Settings) -> None:
+    dotted = f"{section}.{key}"
+    knowing = entries_knowing(section, key)
+    if knowing and f"{section}.name" in settings.sources and settings.is_older(dotted, f"{section}.name"):
+        # A file's option for the file's entry; the command line has put another entry in its place.
+        settings.drop(dotted)
+        return
+    way_out = f"Known by {', '.join(knowing)}." if knowing else suggest(key, model.model_fields)
+    got = f"(got {dotted}={shown(settings.get(dotted))})"
+    settings.fault(dotted, f"Expected an option that {TABLES[section][0].kind} '{name}' has {got}. {way_out}")
+
+
+def _check_values(section: str, model: type[Section], values: Mapping[str, Any], settings: Settings) -> None:
+    try:
+        # As JSON a list may fill a tuple, yet strictly no text becomes a number and no truth value an integer.
+        model.model_validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        details: dict[str, list[Any]] = {}
+        for detail in error.errors():
+            details.setdefault(str(detail["loc"][0]), []).append(detail)
+        for key, found in details.items():
+            settings.fault(f"{section}.{key}", _fault_text(section, key, found, model, values))
+
+
+def _fault_text(section: str, key: str, details: list[Any], model: type[Section], values: Mapping[str, Any]) -> str:
+    dotted = f"{section}.{key}"
+    if details[0]["type"] == "missing":
+        return f"Expected a value for '{dotted}', which has no default. Set {dotted}."
+    got = f"(got {dotted}={shown(values[key])})"
+    if details[0]["type"] == "extra_forbidden":
+        return f"Expected a known key of '{section}' {got}. {suggest(key, model.model_fields)}"
+    wanted = " or ".join(dict.fromkeys(_wanted(detail, model.model_fields[key]) for detail in details))
+    return f"Expected '{dotted}' to be {wanted} {got}."
+
+
+def _wanted(detail: Any, field: FieldInfo) -> str:
+    message = str(detail["msg"])
+    if detail["type"] == "string_pattern_mismatch":
+        return str(field.description)
+    start, _, wanted = message.partition("Input should be ")
+    return wanted if not start else f"valid: {message}"
+
+
+def _options(section: str, settings: Settings) -> dict[str, Any]:
+    known = SECTIONS[section].model_fields
+    return {key: value for key, value in settings.values.get(section, {}).items() if key not in known}
+
+
+def _position(dotted: str) -> int:
+    names = list(SECTIONS)
+    section = dotted.partition(".")[0]
+    return names.index(section) if section in names else -1

@@ -1,0 +1,217 @@
+"""What a run is asked to do: one frozen model for each part, every option with its default and its source."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+PLACES = ("run.root", "dataset.root", "dataset.path", "train.max_seconds")
+"""Keys that say where and how long, and so are no part of what a run computes."""
+
+
+class Section(BaseModel):
+    """One part of a config."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+class EntrySection(Section):
+    """A part that names a registry entry; the entry's own keyword arguments are further keys."""
+
+    option_names: ClassVar[tuple[str, ...]] = ()
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The entry's own keyword arguments, defaults included."""
+        named = {name: getattr(self, name) for name in self.option_names}
+        return {**named, **(self.model_extra or {})}
+
+
+class DatasetConfig(EntrySection):
+    """The graph and its class split."""
+
+    name: str = Field("synthetic", description="named graph, or 'package.module:load'")
+    path: str | None = Field(None, description="file of an own graph (npz) instead of a named one")
+    root: str | None = Field(None, description="folder of raw files; FGSAM_DATA when not given")
+    split: int | str = Field(0, description="class split: its number or its name")
+    symmetrise: bool | None = Field(
+        None, description="make a directed graph undirected; the card decides when not given"
+    )
+
+
+class EpisodeConfig(Section):
+    """The shape of an episode."""
+
+    n_way: int = Field(5, ge=2, description="classes in an episode")
+    k_shot: int = Field(3, ge=1, description="support nodes per class")
+    num_query: int = Field(10, ge=1, description="query nodes per class")
+
+
+class EncoderConfig(EntrySection):
+    """The encoder and its keyword arguments."""
+
+    name: str = Field("gcn", description="encoder, or 'package.module:Class'")
+
+
+class MethodConfig(EntrySection):
+    """The few-shot learner and its keyword arguments."""
+
+    is_trained: ClassVar[bool] = True
+    name: str = Field("gpn", description="few-shot learner, or 'package.module:Class'")
+
+
+class OptimizerConfig(EntrySection):
+    """The update rule, its keyword arguments, and the base optimizer that makes the real step."""
+
+    name: str = Field("fgsam_plus", description="update rule, or 'package.module:Class'")
+    base: Literal["adam", "adamw", "sgd"] = Field("adam", description="optimizer that makes the real step")
+    lr: float = Field(0.005, gt=0, description="step size of the base optimizer")
+    weight_decay: float = Field(5e-4, ge=0, description="weight decay, at the unperturbed weights")
+    momentum: float = Field(0.0, ge=0, lt=1, description="momentum of sgd")
+
+    @property
+    def base_options(self) -> dict[str, Any]:
+        """Keyword arguments of the base optimizer."""
+        options: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
+        return {**options, "momentum": self.momentum} if self.base == "sgd" else options
+
+
+class TrainConfig(Section):
+    """How long to train, and how to choose the weights."""
+
+    num_episodes: int = Field(1000, ge=1, description="training episodes at most")
+    val_every: int = Field(50, ge=1, description="episodes between two validations")
+    patience: int = Field(6, ge=1, description="validations without a new best score before training stops")
+    seed: int = Field(0, ge=0, description="seed of initial weights and training episodes")
+    max_seconds: float | None = Field(None, gt=0, description="stop after this many seconds, to be continued later")
+    val_episodes: int = Field(200, ge=2, description="episodes of the validation bank")
+    peer_dropout: bool = Field(False, description="dropout in the peer pass")
+    allow_inexact: bool = Field(False, description="allow modules whose rows depend on unrelated rows")
+
+
+class EvaluateConfig(Section):
+    """What the result is measured on."""
+
+    num_episodes: int = Field(1000, ge=2, description="episodes of the test bank")
+
+
+class MachineConfig(Section):
+    """Where the run is stored and what it computes with."""
+
+    root: str = Field("runs", min_length=1, description="folder of all run directories")
+    threads: int = Field(1, ge=1, description="processor threads")
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:<number>")
+    dtype: Literal["float32", "float64"] = Field("float32", description="precision of features and weights")
+    deterministic: bool = Field(False, description="refuse operations that are not deterministic")
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "dataset": DatasetConfig,
+    "episode": EpisodeConfig,
+    "encoder": EncoderConfig,
+    "method": MethodConfig,
+    "optimizer": OptimizerConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "run": MachineConfig,
+}
+
+
+class RunConfig(BaseModel):
+    """Everything that one run depends on; made by ``load_config``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: DatasetConfig
+    episode: EpisodeConfig
+    encoder: EncoderConfig
+    method: MethodConfig
+    optimizer: OptimizerConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    run: MachineConfig
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def assemble(
+        cls, models: Mapping[str, type[Section]], values: Mapping[str, Mapping[str, Any]], sources: Mapping[str, str]
+    ) -> RunConfig:
+        """Make a config of checked values.
+
+        Args:
+            models: The model of each section, extended by its entry's options.
+            values: Values by section and key; what is missing has its default.
+            sources: Where each dotted key comes from.
+        """
+        parts = {name: model.model_validate_json(json.dumps(values.get(name, {}))) for name, model in models.items()}
+        config = cls.model_validate(parts)
+        config._sources.update(sources)
+        return config
+
+    @property
+    def sections(self) -> dict[str, Section]:
+        """The parts by name."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where each dotted key's value comes from: default, file, command line or argument."""
+        return {key: self._sources.get(key, "default") for key in self.flat()}
+
+    @property
+    def descriptions(self) -> dict[str, str]:
+        """What each dotted key means."""
+        texts: dict[str, str] = {}
+        for name, section in self.sections.items():
+            fields = type(section).model_fields
+            texts.update({f"{name}.{key}": field.description or "" for key, field in fields.items()})
+        return texts
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the method learns by episodes; a floor does not."""
+        return self.method.is_trained
+
+    def resolved(self) -> dict[str, dict[str, Any]]:
+        """Every option with its value, as plain values by section and key."""
+        return {name: plain_value(dict(section)) for name, section in self.sections.items()}
+
+    def flat(self) -> dict[str, Any]:
+        """Every option by its dotted key, as plain values."""
+        return {f"{name}.{key}": value for name, part in self.resolved().items() for key, value in part.items()}
+
+    def content(self) -> dict[str, dict[str, Any]]:
+        """What the run computes: the resolved config without places and time limits.
+
+        A method without training ignores encoder, optimizer and training, so these are left out, and equal runs are
+        one run.
+        """
+        content = self.resolved()
+        for dotted in PLACES:
+            section, _, key = dotted.partition(".")
+            del content[section][key]
+        if not self.is_trained:
+            del content["encoder"], content["optimizer"]
+            content["train"] = {"val_episodes": self.train.val_episodes}
+        return content
+
+    def to_yaml(self) -> str:
+        """The resolved config as a YAML text that ``load_config`` reads back."""
+        return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True)
+
+
+def plain_value(value: Any) -> Any:
+    """Turn tuples into lists and objects into the names they are imported by, for YAML and JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain_value(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    module = getattr(value, "__module__", None)
+    return f"{module}:{value.__qualname__}" if module and hasattr(value, "__qualname__") else str(value)

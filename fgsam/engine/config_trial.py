@@ -1,0 +1,63 @@
+"""Options out of range, found before any graph is loaded: every entry of the package is made once, in small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fgsam.engine.config_entries import TABLES
+from fgsam.engine.config_model import RunConfig
+from fgsam.engine.config_source import Fault
+
+BASE_CLASSES = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+
+
+def trial_faults(config: RunConfig, objects: frozenset[str]) -> list[Fault]:
+    """Make encoder, method and optimizer of a config with one feature, and note what their constructors refuse.
+
+    Entries of the user's own are left out: what they do in a constructor is not ours to do twice.
+
+    Args:
+        config: A config whose keys and types are right.
+        objects: Sections whose entry is an object of the caller's.
+    """
+    import torch
+
+    faults = []
+    # Constructors draw initial weights; nobody else's random numbers may change by that.
+    with torch.random.fork_rng(devices=[]):
+        for section, trial in _trials(config):
+            name = getattr(config, section).name
+            if section in objects or name not in TABLES[section][0]:
+                continue
+            try:
+                trial(TABLES[section][0].load(name))
+            except (ValueError, TypeError) as error:
+                faults.append(Fault(section, str(error), _place(section, config)))
+    return faults
+
+
+def _trials(config: RunConfig) -> Iterator[tuple[str, Callable[[Any], Any]]]:
+    import torch
+    from torch import nn
+
+    weight = nn.Parameter(torch.zeros(1))
+    encoder = nn.Linear(1, 1)
+    encoder.dim = 1  # type: ignore[assignment]
+    learner = [lambda: encoder] if config.is_trained else []
+    yield "method", lambda entry: entry(*learner, **config.method.options)
+    if config.is_trained:
+        options = {**config.optimizer.options, **config.optimizer.base_options}
+        if config.optimizer.name != config.optimizer.base:  # a plain optimizer is its own base
+            options["base"] = getattr(torch.optim, BASE_CLASSES[config.optimizer.base])
+        yield "encoder", lambda entry: entry(1, **config.encoder.options)
+        yield "optimizer", lambda entry: entry([weight], **options)
+
+
+def _place(section: str, config: RunConfig) -> str:
+    changed = [
+        f"{key}={value}"
+        for key, value in config.flat().items()
+        if key.startswith(f"{section}.") and config.sources[key] != "default"
+    ]
+    return ", ".join(changed)

@@ -1,0 +1,258 @@
+"""What a finished run found, and its weights put to use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from fgsam.engine.build import Data, Entries, build_data, build_method
+from fgsam.engine.checkpoint import load_checkpoint, weights_digest
+from fgsam.engine.config import load_config
+from fgsam.engine.evaluate import BankScorer, chunked_fields, floor_correct
+from fgsam.engine.record import RunDirectory
+from fgsam.functional.intervals import mean_interval
+from fgsam.graph.graph import Graph
+
+if TYPE_CHECKING:
+    from fgsam.typing import NodeIds
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy over a bank of episodes.
+
+    Attributes:
+        accuracy: Mean share of correct queries, between 0 and 1.
+        interval: Half-width of the 95 % interval over episodes, which says nothing about other classes or seeds.
+        num_episodes: Episodes that it is a mean of.
+
+    Example:
+        >>> print(Score(0.7321, 0.0064, 1000))
+        73.2 % ± 0.6 (1000 episodes)
+    """
+
+    accuracy: float
+    interval: float
+    num_episodes: int
+
+    @classmethod
+    def of(cls, correct: Tensor, num_queries: int) -> Score:
+        """Summarise correct queries per episode."""
+        mean, interval = mean_interval(correct.double() / num_queries)
+        return cls(mean, interval, len(correct))
+
+    def __str__(self) -> str:
+        return f"{100 * self.accuracy:.1f} % ± {100 * self.interval:.1f} ({self.num_episodes} episodes)"
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run was made of: its data, and the trained method or fitted floor."""
+
+    data: Data
+    learner: Any
+
+
+class Run:
+    """A finished run.
+
+    Attributes:
+        directory: Where its files lie.
+        config: Every setting, by section and key.
+        results: What was computed; the same bits whenever the same run is computed.
+        timing: Seconds, milliseconds an episode, memory; these differ from time to time.
+        versions: What it was computed with.
+
+    Args:
+        directory: The run directory.
+        material: What it was made of, if that is at hand; otherwise it is loaded when needed.
+        objects: Graph, encoder or method to use where the config cannot name them.
+
+    Raises:
+        ValueError: If the run is not finished, or its files are damaged.
+    """
+
+    def __init__(
+        self, directory: Path, *, material: Material | None = None, objects: Mapping[str, Any] | None = None
+    ) -> None:
+        files = RunDirectory(Path(directory))
+        content = files.read_result()
+        if content is None:
+            raise ValueError(
+                f"Expected {directory} to hold a finished run (there is no result.json). "
+                f"If it has a config.yaml, go on with: fgsam run {files.config}"
+            )
+        self.directory = files.path
+        self.config: dict[str, dict[str, Any]] = yaml.safe_load(files.config.read_text())
+        self.results: dict[str, Any] = content["results"]
+        self.timing: dict[str, Any] = content["timing"]
+        self.versions: dict[str, Any] = content["versions"]
+        self._files = files
+        self._material = material
+        self._objects = {part: value for part, value in (objects or {}).items() if value is not None}
+
+    @property
+    def test(self) -> Score:
+        """Accuracy of the tested weights over the test episodes."""
+        results = self.results
+        return Score(results["test_accuracy"], results["test_interval"], len(results["test_correct"]))
+
+    @property
+    def val_accuracy(self) -> float:
+        """Accuracy of the tested weights over the whole validation bank, which chose them."""
+        return float(self.results["val_accuracy"])
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The log: a line for the loss of every step and one for every validation; empty for a floor."""
+        if not self._files.log.is_file():
+            return []
+        return [json.loads(line) for line in self._files.log.read_text().splitlines()]
+
+    def summary(self) -> dict[str, Any]:
+        """The main figures as one flat dict of plain values."""
+        keys = ("test_accuracy", "test_interval", "val_accuracy", "num_episodes", "weights_digest", "stopped_by")
+        return {
+            **{key: self.results[key] for key in keys},
+            **self.timing,
+            "run_dir": str(self.directory),
+            "config": self.config,
+        }
+
+    def evaluate(self) -> Score:
+        """Score the stored weights on the test episodes once more.
+
+        Raises:
+            ValueError: If the stored weights are not those of the result.
+        """
+        material = self._loaded()
+        bank = material.data.test_bank
+        if self.results["is_trained"]:
+            correct = BankScorer(material.data.graph, bank).correct(material.learner)
+        else:
+            correct = floor_correct(material.learner, bank)
+        return Score.of(correct, bank.query.shape[1])
+
+    def predict(self, support_nodes: NodeIds, support_labels: Any, query_nodes: NodeIds) -> Any:
+        """Classify nodes by a few labelled ones, with the weights as they were tested.
+
+        Args:
+            support_nodes: Labelled nodes, shape ``[num_support]``.
+            support_labels: Their labels, of any kind that can be sorted, shape ``[num_support]``.
+            query_nodes: Nodes to classify, shape ``[num_query]``.
+
+        Returns:
+            One of the support labels for each query node: a tensor if the labels are one, else an array.
+
+        Raises:
+            ValueError: If support nodes and labels differ in number, or fewer than two classes are given.
+        """
+        support, query = _ids(support_nodes), _ids(query_nodes)
+        values, places = np.unique(np.asarray(support_labels), return_inverse=True)
+        if len(places) != len(support) or len(values) < 2:
+            raise ValueError(
+                f"Expected one label for each support node, of at least 2 classes "
+                f"(got {len(support)} nodes, {len(places)} labels, {len(values)} classes)"
+            )
+        order = torch.from_numpy(np.argsort(places, kind="stable"))  # class by class, as methods are trained
+        labels = torch.from_numpy(places)[order]
+        found = self._predicted(support[order], labels, query, len(values)).numpy()
+        return torch.from_numpy(values[found]) if isinstance(support_labels, Tensor) else values[found]
+
+    def __repr__(self) -> str:
+        return f"Run('{self.directory.name}', test {self.test})"
+
+    def _predicted(self, support: Tensor, labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+        material = self._loaded()
+        graph, learner = material.data.graph, material.learner
+        if not self.results["is_trained"]:
+            found: Tensor = learner.predict(support, labels, query, n_way)
+            return found
+        nodes, places = torch.unique(torch.cat([support, query]), return_inverse=True)
+        learner.eval()
+        with torch.no_grad():
+            chunks = [learner.represent(field) for field in chunked_fields(learner.encoder, graph, nodes)]
+            rows = [torch.cat(parts)[places] for parts in zip(*chunks, strict=True)]
+            known, asked = tuple(r[: len(support)] for r in rows), tuple(r[len(support) :] for r in rows)
+            logits: Tensor = learner.logits(known, labels.to(graph.device), asked, n_way)
+        return logits.argmax(-1).cpu()
+
+    def _loaded(self) -> Material:
+        if self._material is None:
+            self._material = self._load()
+        return self._material
+
+    def _load(self) -> Material:
+        missing = [part for part in self.results["objects"] if part not in self._objects]
+        if missing:
+            raise ValueError(
+                f"Expected the {' and the '.join(missing)} that this run was made with, which no config can name. "
+                f"Pass it: load_run('{self.directory}', {missing[0]}=...)"
+            )
+        sections = {"graph": "dataset"}
+        labels = {sections.get(part, part) for part in self.results["objects"]}
+        config = load_config(
+            values={
+                section: {key: value for key, value in part.items() if not (section in labels and key == "name")}
+                for section, part in self.config.items()
+            },
+            objects={section: self.config[section]["name"] for section in labels},
+        )
+        objects = {part: value for part, value in self._objects.items() if part != "graph"}
+        entries = Entries.load(config, **objects)
+        data = build_data(config, self._objects.get("graph"))
+        if data.digests != self.results["digests"]:
+            changed = [part for part, digest in data.digests.items() if digest != self.results["digests"].get(part)]
+            raise ValueError(
+                f"Expected the data that {self.directory} was made with (changed: {', '.join(changed)}). "
+                "Restore it, or run again with what there is now."
+            )
+        if not self.results["is_trained"]:
+            floor = entries.method(**config.method.options)
+            floor.fit(data.graph, data.val_bank)
+            return Material(data, floor)
+        method = build_method(config, data.graph, entries, data.split.digest, config.train.seed)
+        weights = load_checkpoint(self._files.weights, device=data.graph.device)["weights"]
+        if weights_digest(weights) != self.results["weights_digest"]:
+            raise ValueError(
+                f"Expected {self._files.weights} to hold the tested weights (its digest is another one). "
+                "Restore it, or delete the directory and run again."
+            )
+        method.load_state_dict(weights)
+        return Material(data, method.eval())
+
+
+def load_run(directory: str | Path, *, graph: Graph | None = None, encoder: Any = None, method: Any = None) -> Run:
+    """Open a finished run.
+
+    Args:
+        directory: Its directory.
+        graph: The graph it was made with, where that was an object and ``predict`` shall be called.
+        encoder: The encoder it was made with, likewise.
+        method: The method class it was made with, likewise.
+
+    Raises:
+        FileNotFoundError: If there is no such directory.
+        ValueError: If the run is not finished or was damaged.
+    """
+    place = Path(directory)
+    if not place.is_dir():
+        raise FileNotFoundError(f"Expected '{place}' to be a run directory (there is none). Look in run.root.")
+    return Run(place, objects={"graph": graph, "encoder": encoder, "method": method})
+
+
+def find_runs(root: str | Path) -> Iterable[Run]:
+    """Open every finished run of a folder, by name."""
+    return (Run(path.parent) for path in sorted(Path(root).glob("*/result.json")))
+
+
+def _ids(nodes: NodeIds) -> Tensor:
+    return torch.as_tensor(nodes if isinstance(nodes, Tensor) else np.asarray(nodes), dtype=torch.int64).cpu().flatten()

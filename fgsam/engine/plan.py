@@ -1,0 +1,25 @@
+"""What a run would be, found out without writing anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fgsam.engine.build import Entries, build_data, build_method, build_optimizer
+from fgsam.engine.config_model import RunConfig
+from fgsam.engine.run import run_name
+
+
+def plan(config: RunConfig) -> Path:
+    """Return the directory of a run after making all that it needs, as a trial.
+
+    Raises:
+        ValueError: If something does not fit the graph, or an option is out of range.
+        FileNotFoundError: If raw files are missing.
+    """
+    entries = Entries.load(config)
+    data = build_data(config)
+    if config.is_trained:
+        method = build_method(config, data.graph, entries, data.split.digest, config.train.seed)
+        build_optimizer(config, method, entries)
+    name, _ = run_name(config, data, entries)
+    return Path(config.run.root) / name

@@ -1,0 +1,285 @@
+"""A run directory: named by what it computes, worked on by one process at a time, never half-written."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import logging
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+import yaml
+
+from fgsam.engine.callbacks import Callback
+from fgsam.engine.checkpoint import load_checkpoint, save_checkpoint
+from fgsam.engine.interrupts import Interrupted
+from fgsam.engine.train import Trainer
+from fgsam.files import write_atomically
+
+RESULTS_VERSION = 1
+"""Raised when a change of ours changes what a config computes; runs of different versions do not mix."""
+
+SAVE_SECONDS = 3.0
+"""Work between two checkpoints; what is lost at most when the process is killed, plus one episode."""
+
+FORMAT = "fgsam-result 1"
+
+logger = logging.getLogger(__name__)
+
+
+def content_hash(content: Any) -> str:
+    """Return the sha256 of plain values; the order of keys makes no difference.
+
+    Example:
+        >>> content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
+        True
+    """
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class RunDirectory:
+    """The files of one run.
+
+    ``config.yaml`` holds every setting, ``log.jsonl`` the losses and validations, ``checkpoint.fgsam`` the state to go
+    on from, ``weights.fgsam`` the tested weights, ``result.json`` the results. The last one appears last: where it is,
+    the run is finished.
+
+    Args:
+        path: The directory; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.log = path / "log.jsonl"
+        self.checkpoint = path / "checkpoint.fgsam"
+        self.weights = path / "weights.fgsam"
+        self.result = path / "result.json"
+
+    def create(self, config: Mapping[str, Any]) -> None:
+        """Make the directory with its resolved config.
+
+        Raises:
+            OSError: If that is not possible; the text names the place and the way out.
+        """
+        make_folder(self.path)
+        if not self.config.exists():
+            write_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False).encode())
+
+    @contextmanager
+    def locked(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Hold the directory alone; wait while another process does.
+
+        Args:
+            should_stop: Asked while waiting; True gives up.
+
+        Raises:
+            Interrupted: If waiting was given up.
+            OSError: If the lock file cannot be made.
+        """
+        # The kernel frees the lock when its process ends, however it ends; the file itself stays.
+        with _opened(self.path / "lock", "a") as file:
+            told = False
+            while not _try_lock(file):
+                if should_stop():
+                    raise Interrupted(f"Stopped while another process works on {self.path}.")
+                if not told:
+                    logger.warning("Another process works on %s; waiting for its result", self.path)
+                    told = True
+                time.sleep(0.1)
+            for part in self.path.glob(".*.part"):  # left by a process that was killed while it wrote
+                part.unlink(missing_ok=True)
+            yield
+
+    def write_result(self, results: Mapping[str, Any], timing: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
+        """Write ``result.json``, which says that the run is finished."""
+        content = {
+            "format": FORMAT,
+            "results": results,
+            "timing": timing,
+            "versions": versions,
+            "digest": content_hash(results),
+        }
+        write_atomically(self.result, (json.dumps(content, indent=1, default=str) + "\n").encode())
+
+    def read_result(self) -> dict[str, Any] | None:
+        """Return the content of ``result.json``, or None if the run is not finished.
+
+        Raises:
+            ValueError: If the file is damaged or was changed by hand.
+        """
+        if not self.result.is_file():
+            return None
+        try:
+            content = json.loads(self.result.read_text())
+            is_whole = content["format"] == FORMAT and content_hash(content["results"]) == content["digest"]
+        except (ValueError, KeyError, TypeError):
+            is_whole = False
+        if not is_whole:
+            raise ValueError(
+                f"Expected {self.result} to match its own digest: it was changed or damaged. "
+                "Delete it and run again; training goes on from the checkpoint beside it."
+            )
+        return dict(content)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        OSError: If that is not possible; the text names the place and the way out.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"Expected '{path}' to be a folder that can be made ({error.strerror}). Choose another run.root.",
+        ) from error
+
+
+class Keeper(Callback):
+    """Writes the log and the checkpoint of a run while it trains.
+
+    Args:
+        directory: Where they go.
+        config_hash: Says which run a checkpoint belongs to.
+    """
+
+    def __init__(self, directory: RunDirectory, config_hash: str) -> None:
+        self.directory = directory
+        self.config_hash = config_hash
+        self.fingerprints = [fingerprint()]
+        self._log: IO[str] | None = None
+        self._saved = 0.0
+
+    def restore(self, trainer: Trainer) -> None:
+        """Bring a trainer to the state of the checkpoint, if there is one, and cut the log back to it.
+
+        Raises:
+            ValueError: If the checkpoint is damaged or of another run.
+        """
+        log_size = 0
+        if self.directory.checkpoint.is_file():
+            state = load_checkpoint(self.directory.checkpoint, device=trainer.graph.device)
+            self._check(state)
+            trainer.load_state_dict(state["trainer"])
+            log_size = state["log_size"]
+            logger.info("Going on from episode %d of %s", trainer.step, self.directory.path)
+        with _opened(self.directory.log, "a") as file:
+            # What was logged after the checkpoint will be computed, and logged, again.
+            os.truncate(file.fileno(), min(log_size, os.fstat(file.fileno()).st_size))
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Open the log."""
+        self._log = _opened(self.directory.log, "a")
+        self._saved = time.perf_counter()
+
+    def on_step(self, trainer: Trainer) -> None:
+        """Log the loss; save if the last checkpoint is a few seconds old."""
+        loss = trainer.loss if math.isfinite(trainer.loss) else None  # JSON knows no NaN
+        self._write({"step": trainer.step, "loss": loss})
+        if time.perf_counter() - self._saved >= SAVE_SECONDS:
+            self.save(trainer)
+
+    def on_validation(self, trainer: Trainer) -> None:
+        """Log the validation."""
+        newest = trainer.history[-1]
+        self._write({"step": newest.step, "val_accuracy": newest.accuracy, "seconds": round(newest.seconds, 3)})
+
+    def on_end(self, trainer: Trainer) -> None:
+        """Close the log; after an error its last lines have no checkpoint, and the next start cuts them off."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def save(self, trainer: Trainer) -> None:
+        """Write log and checkpoint to the disk."""
+        if self._log is not None:
+            self._log.flush()
+            os.fsync(self._log.fileno())
+        state = {
+            "config_hash": self.config_hash,
+            "results_version": RESULTS_VERSION,
+            "fingerprints": self.fingerprints,
+            "log_size": self.directory.log.stat().st_size,
+            "trainer": trainer.state_dict(),
+        }
+        save_checkpoint(self.directory.checkpoint, state)
+        self._saved = time.perf_counter()
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        assert self._log is not None
+        self._log.write(json.dumps(line) + "\n")
+
+    def _check(self, state: Mapping[str, Any]) -> None:
+        if state.get("config_hash") != self.config_hash or state.get("results_version") != RESULTS_VERSION:
+            raise ValueError(
+                f"Expected {self.directory.checkpoint} to belong to this run (it is of another config or version). "
+                "Delete it to start this run from its beginning."
+            )
+        self.fingerprints = list(state["fingerprints"])
+        now = fingerprint()
+        changed = [key for key in now if now[key] != self.fingerprints[-1].get(key)]
+        if changed:
+            self.fingerprints.append(now)
+            logger.warning(
+                "%s was begun with another %s: the result may differ in its last digits from an uninterrupted run",
+                self.directory.path,
+                ", ".join(changed),
+            )
+
+
+def fingerprint() -> dict[str, Any]:
+    """Return what bit-identical results depend on besides the config: versions, threads and the kind of CPU."""
+    packages = ("fgsam", "torch", "torch-geometric", "numpy", "scipy", "scikit-learn")
+    return {
+        "python": platform.python_version(),
+        **{package: _version(package) for package in packages},
+        "threads": torch.get_num_threads(),
+        "cpu": _cpu(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu() -> str:
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _opened(path: Path, mode: str) -> IO[str]:
+    try:
+        return open(path, mode, encoding="utf-8")
+    except OSError as error:
+        raise OSError(
+            error.errno, f"Expected '{path}' to be writable ({error.strerror}). Choose another run.root."
+        ) from error
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

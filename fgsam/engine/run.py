@@ -1,0 +1,311 @@
+"""One run, from data to result: the function behind the command line."""
+
+from __future__ import annotations
+
+import logging
+import re
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import threadpoolctl
+import torch
+from torch import Tensor
+
+from fgsam.engine.arguments import config_of_call
+from fgsam.engine.build import Data, Entries, build_data, build_method, build_optimizer, check_encoders, code_digests
+from fgsam.engine.callbacks import Callback, make_callbacks
+from fgsam.engine.checkpoint import save_checkpoint, weights_digest
+from fgsam.engine.config_model import RunConfig
+from fgsam.engine.evaluate import BankScorer, floor_correct
+from fgsam.engine.interrupts import Interrupted, Interrupts
+from fgsam.engine.outcome import Material, Run, Score, load_run
+from fgsam.engine.progress import ProgressKind, make_progress
+from fgsam.engine.record import RESULTS_VERSION, Keeper, RunDirectory, content_hash, fingerprint, make_folder
+from fgsam.engine.train import Trainer
+from fgsam.episodes.streams import generator
+from fgsam.graph.graph import Graph
+
+__all__ = ["Run", "execute", "load_run", "run", "run_name"]
+
+logger = logging.getLogger(__name__)
+
+
+def run(
+    graph: Any = None,
+    *,
+    encoder: Any = None,
+    method: Any = None,
+    optimizer: Any = None,
+    config: str | Path | None = None,
+    progress: ProgressKind = "auto",
+    callbacks: Sequence[Callback | str] = (),
+    **options: Any,
+) -> Run:
+    """Learn few-shot episodes on a graph, choose the best weights, and test them.
+
+    The run lies in a directory named by what it computes. If it is there already it is only read; if it was interrupted
+    it goes on.
+
+    Args:
+        graph: A ``Graph``, a name, or the path of an npz file; the generated graph when not given.
+        encoder: A name, a mapping with ``name`` and options, a module, or a class or function that makes one from the
+            number of features. A module is copied with its weights for every net that the method needs.
+        method: A name, a mapping with ``name`` and options, or a class.
+        optimizer: A name, a mapping with ``name`` and options, or a class.
+        config: YAML file that the other arguments override.
+        progress: ``"auto"``, ``"bar"``, ``"notebook"``, ``"lines"`` or ``"none"``.
+        callbacks: Callbacks, or their names.
+        **options: Keys of the config, ``n_way=5, k_shot=3, split=0, seed=0, lr=0.01``, or whole sections,
+            ``evaluate={"num_episodes": 200}``.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ValueError: If something is unknown, out of range, or does not fit the graph.
+        Interrupted: If Ctrl-C or SIGTERM asked to stop.
+        OSError: If the directory cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> small = {"num_nodes": 600, "num_classes": 12, "num_features": 100, "words_per_node": 20}
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     found = run(
+        ...         small, method="protonet", optimizer="sam", n_way=2, split=0, num_episodes=20, root=root,
+        ...         evaluate={"num_episodes": 30},
+        ...     )
+        ...     predicted = found.predict([0, 1, 2, 3], ["a", "a", "b", "b"], [4, 5, 6])
+        >>> found.test.num_episodes, predicted.shape
+        (30, (3,))
+    """
+    settings, objects = config_of_call(
+        graph, encoder=encoder, method=method, optimizer=optimizer, config=config, options=options
+    )
+    return execute(settings, progress=progress, callbacks=callbacks, **objects)
+
+
+def execute(
+    config: RunConfig,
+    *,
+    graph: Graph | None = None,
+    encoder: Any = None,
+    method: Any = None,
+    optimizer: Any = None,
+    progress: ProgressKind = "auto",
+    callbacks: Sequence[Callback | str] = (),
+) -> Run:
+    """Do what a config says, or read the result if that was done before.
+
+    Args:
+        config: Made by ``load_config``.
+        graph: A graph in place of the one that the config names.
+        encoder: A module, class or function in place of the encoder that the config names.
+        method: A class in place of the method that the config names.
+        optimizer: A class in place of the optimizer that the config names.
+        progress: Where progress is shown.
+        callbacks: Callbacks, or their names.
+
+    Raises:
+        ValueError: If something does not fit the graph, or a file of the run is damaged.
+        Interrupted: If Ctrl-C or SIGTERM asked to stop.
+        OSError: If the directory cannot be written.
+    """
+    objects = {"graph": graph, "encoder": encoder, "method": method, "optimizer": optimizer}
+    given = {part: value for part, value in objects.items() if value is not None}
+    with _machine(config), Interrupts() as interrupts:
+        job = _Job(config, given)
+        with job.files.locked(lambda: interrupts.requested):
+            if job.is_done():
+                logger.info("Already computed: %s", job.files.path)
+            else:
+                job.work(interrupts, [*make_callbacks(callbacks), *make_progress(progress)])
+    return Run(job.files.path, material=job.material, objects=given)
+
+
+def run_name(config: RunConfig, data: Data, entries: Entries) -> tuple[str, str]:
+    """Return the directory name of a run and the hash of all that it computes.
+
+    Args:
+        config: The config; places and time limits do not enter.
+        data: Its digests enter.
+        entries: What is not part of the package enters by its source text and weights.
+    """
+    is_trained = getattr(entries.method, "is_trained", True)
+    identity = {
+        "config": config.content(),
+        "digests": data.digests,
+        "code": code_digests(config, data.graph, entries),
+        "results_version": RESULTS_VERSION,
+    }
+    whole = content_hash(identity)
+    parts = [data.graph.name, config.method.name, *([config.optimizer.name] if is_trained else []), whole[:12]]
+    return "-".join(re.sub(r"\W+", "_", part) for part in parts), whole
+
+
+class _Job:
+    """The state of one call of ``execute``."""
+
+    def __init__(self, config: RunConfig, objects: dict[str, Any]) -> None:
+        self.config = config
+        self.objects = objects
+        self.started = time.perf_counter()
+        root = Path(config.run.root)
+        make_folder(root / "banks")
+        self.entries = Entries.load(config, **{part: value for part, value in objects.items() if part != "graph"})
+        self.data = build_data(config, objects.get("graph"), bank_folder=root / "banks")
+        self.is_trained = getattr(self.entries.method, "is_trained", True)
+        name, self.hash = run_name(config, self.data, self.entries)
+        self.files = RunDirectory(root / name)
+        self.material: Material | None = None
+        if not self.is_done():
+            self.learner = self._build()  # before anything is written: a fault in an option leaves no directory
+        self.files.create(config.resolved())
+
+    def is_done(self) -> bool:
+        """Whether the result is there; one that was cut short by time is not, if there is more time now."""
+        content = self.files.read_result()
+        if content is None:
+            return False
+        limit = self.config.train.max_seconds
+        was_cut = content["results"]["stopped_by"] == "max_seconds"
+        return not was_cut or (limit is not None and content["timing"]["train_seconds"] >= limit)
+
+    def work(self, interrupts: Interrupts, callbacks: Sequence[Callback]) -> None:
+        """Train or fit, test, and write the result."""
+        if self.is_trained:
+            self._train(interrupts, callbacks)
+        else:
+            self._fit(interrupts)
+
+    def _build(self) -> Any:
+        config, graph, entries = self.config, self.data.graph, self.entries
+        if not self.is_trained:
+            return entries.method(**config.method.options)
+        self.stream = (self.data.split.digest, config.train.seed)
+        method = build_method(config, graph, entries, *self.stream)
+        self.optimizer = build_optimizer(config, method, entries)
+        needs_peer = self.optimizer.peer == "required"
+        self.encoder_checks = check_encoders(method, graph, needs_peer=needs_peer, rng=generator("check", *self.stream))
+        return method
+
+    def _train(self, interrupts: Interrupts, callbacks: Sequence[Callback]) -> None:
+        config, data = self.config, self.data
+        method = self.learner
+        keeper = Keeper(self.files, self.hash)
+        trainer = Trainer(
+            data.graph,
+            method,
+            self.optimizer,
+            data.sampler,
+            data.val_bank,
+            stream=self.stream,
+            num_episodes=config.train.num_episodes,
+            val_every=config.train.val_every,
+            patience=config.train.patience,
+            max_seconds=config.train.max_seconds,
+            peer_dropout=config.train.peer_dropout,
+            callbacks=[keeper, *callbacks],
+            directory=self.files.path,
+        )
+        keeper.restore(trainer)
+        stopped_by = trainer.fit(lambda: interrupts.requested)
+        keeper.save(trainer)
+        self._check_interrupt(interrupts, trainer)
+        num_episodes, train_seconds = trainer.step, trainer.seconds
+        best_step, val_correct = trainer.choose()
+        test_correct = BankScorer(data.graph, data.test_bank).correct(method)
+        self._check_interrupt(interrupts, trainer)
+        weights = method.state_dict()
+        save_checkpoint(self.files.weights, {"config_hash": self.hash, "step": best_step, "weights": weights})
+        found = {
+            "num_episodes": num_episodes,
+            "best_step": best_step,
+            "stopped_by": stopped_by,
+            "weights_digest": weights_digest(weights),
+            "skipped_steps": trainer.optimizer.num_skipped,
+            "encoder_checks": self.encoder_checks,
+        }
+        timing = {"ms_per_episode": trainer.ms_per_episode, "train_seconds": train_seconds}
+        self._finish(found, val_correct, test_correct, timing, keeper.fingerprints)
+
+    def _fit(self, interrupts: Interrupts) -> None:
+        data = self.data
+        interrupts.is_immediate = True  # nothing to save: a floor begins again from the start
+        try:
+            floor = self.learner
+            start = time.perf_counter()
+            chosen = floor.fit(data.graph, data.val_bank)
+            val_correct = floor_correct(floor, data.val_bank)
+            start_test = time.perf_counter()
+            test_correct = floor_correct(floor, data.test_bank)
+        except KeyboardInterrupt as error:
+            raise Interrupted(f"Stopped. Run the same command again to compute {self.files.path.name}.") from error
+        finally:
+            interrupts.is_immediate = False
+        ms_per_episode = 1e3 * (time.perf_counter() - start_test) / len(data.test_bank)
+        found = {"num_episodes": 0, "best_step": 0, "stopped_by": "fit", "weights_digest": None, "chosen": chosen}
+        timing = {"ms_per_episode": ms_per_episode, "train_seconds": start_test - start}
+        self._finish(found, val_correct, test_correct, timing, [fingerprint()])
+
+    def _finish(
+        self,
+        found: dict[str, Any],
+        val_correct: Tensor,
+        test_correct: Tensor,
+        timing: dict[str, Any],
+        fingerprints: list[dict[str, Any]],
+    ) -> None:
+        data, num_queries = self.data, self.data.test_bank.query.shape[1]
+        test = Score.of(test_correct, num_queries)
+        results = {
+            "test_accuracy": test.accuracy,
+            "test_interval": test.interval,
+            "val_accuracy": Score.of(val_correct, num_queries).accuracy,
+            **found,
+            "is_trained": self.is_trained,
+            "num_queries": num_queries,
+            "test_correct": test_correct.tolist(),
+            "val_correct": val_correct.tolist(),
+            "digests": data.digests,
+            "config_hash": self.hash,
+            "results_version": RESULTS_VERSION,
+            "objects": sorted(self.objects),
+        }
+        timing = {**timing, "seconds": time.perf_counter() - self.started, "peak_memory_mb": _peak_memory_mb(data)}
+        versions = {**fingerprints[-1], "earlier": fingerprints[:-1]}
+        self.files.write_result(results, timing, versions)
+        self.material = Material(data, self.learner)
+
+    def _check_interrupt(self, interrupts: Interrupts, trainer: Trainer) -> None:
+        if interrupts.requested:
+            raise Interrupted(
+                f"Stopped after episode {trainer.step} of {trainer.num_episodes}; saved in {self.files.path}. "
+                "Run the same command again to go on from there."
+            )
+
+
+@contextmanager
+def _machine(config: RunConfig) -> Iterator[None]:
+    """Set threads and determinism for a while."""
+    num_threads, is_strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    try:
+        with threadpoolctl.threadpool_limits(config.run.threads):
+            torch.set_num_threads(config.run.threads)
+            torch.use_deterministic_algorithms(config.run.deterministic)
+            yield
+    finally:
+        torch.set_num_threads(num_threads)
+        torch.use_deterministic_algorithms(is_strict)
+
+
+def _peak_memory_mb(data: Data) -> float:
+    """Largest memory of this process so far; on a GPU, of its tensors there."""
+    if data.graph.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(data.graph.device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

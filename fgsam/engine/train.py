@@ -1,0 +1,339 @@
+"""The training loop: episodes in, the best weights out."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+
+from fgsam.checks import check_non_negative, check_positive
+from fgsam.engine.callbacks import Callback
+from fgsam.engine.evaluate import BankScorer
+from fgsam.episodes.bank import EpisodeBank
+from fgsam.episodes.episode import Episode
+from fgsam.episodes.sampler import EpisodeSampler
+from fgsam.episodes.streams import generator
+from fgsam.functional.trees import Grads, norm
+from fgsam.graph.field import Field
+from fgsam.graph.graph import Graph
+from fgsam.methods.base import Method
+from fgsam.nn.encoders import Encoder, field_of
+from fgsam.optim.base import SharpnessAware
+
+if TYPE_CHECKING:
+    from fgsam.typing import Closure
+
+QUICK_EPISODES = 50
+"""Validation episodes scored during training; the whole bank is kept for the best few weights."""
+
+NUM_CANDIDATES = 3
+"""How many weights the whole validation bank chooses from."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One look at the validation bank.
+
+    Attributes:
+        step: Training episodes seen before it.
+        num_correct: Correct queries over the first episodes of the bank.
+        accuracy: The same as a share, between 0 and 1.
+        seconds: Training time up to here.
+    """
+
+    step: int
+    num_correct: int
+    accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Weights that may be the best ones, with their score on the quick validation."""
+
+    step: int
+    num_correct: int
+    weights: dict[str, Tensor]
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss or gradient became NaN or infinite, and training stopped there."""
+
+
+class Trainer:
+    """Minimises the episode loss of a method and keeps the weights with the best validation score.
+
+    It needs nothing but objects, so that it works without configs and run directories. The optimizer decides how many
+    passes a step takes; fields are built when a pass first asks for one, so a step that never looks at the graph
+    never touches it. Episode ``t`` and the state of the global generator in step ``t`` depend on ``stream`` and ``t``
+    alone: training goes on after a restart without any saved random state, and two optimizers see the same episodes.
+
+    Args:
+        graph: The graph.
+        method: A learner; its weights are trained in place.
+        optimizer: Made for the weights of ``method``.
+        sampler: Draws training episodes.
+        val_bank: Validation episodes.
+        stream: What the random numbers depend on: the digest of a split and a seed.
+        num_episodes: Training episodes, at least 1.
+        val_every: Episodes between two validations, at least 1.
+        patience: Validations without improvement before training stops, at least 1.
+        max_seconds: Training time after which it stops; None for no limit.
+        peer_dropout: Keep dropout in the peer pass.
+        callbacks: Told about every event.
+        directory: Where callbacks may write.
+
+    Attributes:
+        step: Training episodes done.
+        loss: Loss of the newest episode; NaN before the first, and where the optimizer skipped a step.
+        history: The validations so far, as ``Validation``.
+        seconds: Training time so far, restarts included.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from fgsam.graph.graph import Graph
+        >>> from fgsam.methods.protonet import ProtoNet
+        >>> from fgsam.nn.encoders import SGC
+        >>> from fgsam.optim.sam import SAM
+        >>> labels = torch.arange(6).repeat_interleave(6)
+        >>> ring = torch.stack([torch.arange(36), torch.arange(36).roll(-1)])
+        >>> graph = Graph.from_arrays(torch.eye(6)[labels], ring, labels, directed=False)
+        >>> sizes = {"n_way": 2, "k_shot": 1, "num_query": 2}
+        >>> sampler = EpisodeSampler(labels, [0, 1], **sizes)
+        >>> bank = EpisodeBank.draw(EpisodeSampler(labels, [2, 3], **sizes), 4, generator("bank"))
+        >>> method = ProtoNet(lambda: SGC(graph.num_features, dim=4))
+        >>> trainer = Trainer(graph, method, SAM(method, rho=0.05, lr=0.1), sampler, bank, num_episodes=4, val_every=2)
+        >>> trainer.fit()
+        'num_episodes'
+        >>> best, correct = trainer.choose()
+        >>> len(trainer.history), correct.shape
+        (2, torch.Size([4]))
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        method: Method,
+        optimizer: SharpnessAware,
+        sampler: EpisodeSampler,
+        val_bank: EpisodeBank,
+        *,
+        stream: Sequence[str | int] = (0,),
+        num_episodes: int = 1000,
+        val_every: int = 50,
+        patience: int = 6,
+        max_seconds: float | None = None,
+        peer_dropout: bool = False,
+        callbacks: Sequence[Callback] = (),
+        directory: Path | None = None,
+    ) -> None:
+        check_positive(num_episodes=num_episodes, val_every=val_every, patience=patience)
+        if max_seconds is not None:
+            check_non_negative(max_seconds=max_seconds)
+        self.graph, self.method, self.optimizer, self.sampler = graph, method, optimizer, sampler
+        self.val_bank, self.stream = val_bank, tuple(stream)
+        self.num_episodes, self.val_every, self.patience = num_episodes, val_every, patience
+        self.max_seconds, self.peer_dropout = max_seconds, peer_dropout
+        self.callbacks, self.directory = list(callbacks), directory
+        self.step = 0
+        self.loss = float("nan")
+        self.history: list[Validation] = []
+        self.candidates: list[Candidate] = []
+        self.num_stale = 0
+        self.seconds = 0.0
+        self.step_seconds: list[float] = []
+        self._device = graph.labels.device
+        self._quick = BankScorer(graph, val_bank.head(QUICK_EPISODES))
+
+    def fit(self, should_stop: Callable[[], bool] | None = None) -> str:
+        """Train until the episodes, the patience or the time are used up.
+
+        Args:
+            should_stop: Asked after every episode; True ends training there, and a later ``fit`` goes on.
+
+        Returns:
+            What ended training: ``"num_episodes"``, ``"patience"``, ``"max_seconds"`` or ``"stopped"``.
+
+        Raises:
+            NonFiniteLossError: If a loss or gradient is NaN or infinite.
+        """
+        with _own_random_state(self._device):
+            try:
+                self._tell("on_start")
+                while not (reason := self._stop_reason(should_stop)):
+                    self._advance()
+            finally:
+                self._tell("on_end")
+        return reason
+
+    def choose(self) -> tuple[int, Tensor]:
+        """Score the candidates on the whole validation bank and load the best into the method.
+
+        Returns:
+            The step of the best weights, and its correct queries in every validation episode, shape ``[num_episodes]``.
+        """
+        candidates = list(self.candidates)
+        if not self.history or self.history[-1].step != self.step:
+            # Training was cut short between two validations; its last weights deserve a look too.
+            candidates.append(Candidate(self.step, 0, _copied(self.method)))
+        scorer = self._quick if len(self.val_bank) <= QUICK_EPISODES else BankScorer(self.graph, self.val_bank)
+        best, best_correct = candidates[0], None
+        for candidate in sorted(candidates, key=lambda candidate: candidate.step):
+            self.method.load_state_dict(candidate.weights)
+            correct = scorer.correct(self.method)
+            if best_correct is None or correct.sum() > best_correct.sum():
+                best, best_correct = candidate, correct
+        self.method.load_state_dict(best.weights)
+        assert best_correct is not None
+        return best.step, best_correct
+
+    @property
+    def best(self) -> Validation | None:
+        """The best validation so far, the earliest among equals; None before the first."""
+        return max(self.history, key=lambda validation: validation.num_correct, default=None)
+
+    @property
+    def ms_per_episode(self) -> float:
+        """Median time of a training step, without validation, in milliseconds; NaN before the first."""
+        return 1e3 * statistics.median(self.step_seconds) if self.step_seconds else float("nan")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that is needed to go on exactly: tensors and plain values only."""
+        return {
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "loss": self.loss,
+            "history": [vars(validation) for validation in self.history],
+            "candidates": [vars(candidate) for candidate in self.candidates],
+            "num_stale": self.num_stale,
+            "seconds": self.seconds,
+            "step_seconds": self.step_seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned."""
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.loss = state["step"], state["loss"]
+        self.history = [Validation(**values) for values in state["history"]]
+        self.candidates = [Candidate(**values) for values in state["candidates"]]
+        self.num_stale, self.seconds = state["num_stale"], state["seconds"]
+        self.step_seconds = list(state["step_seconds"])
+
+    def _stop_reason(self, should_stop: Callable[[], bool] | None) -> str:
+        if self.step >= self.num_episodes:
+            return "num_episodes"
+        if self.num_stale >= self.patience:
+            return "patience"
+        if self.max_seconds is not None and self.seconds >= self.max_seconds:
+            return "max_seconds"
+        return "stopped" if should_stop is not None and should_stop() else ""
+
+    def _advance(self) -> None:
+        """One training episode, and the validation that may follow it."""
+        start = time.perf_counter()
+        self._learn(self.step + 1)
+        self.step += 1
+        self.step_seconds.append(time.perf_counter() - start)
+        is_validation = self.step % self.val_every == 0 or self.step == self.num_episodes
+        if is_validation:
+            self._validate(self.seconds + time.perf_counter() - start)
+        self.seconds += time.perf_counter() - start
+        if is_validation:
+            self._tell("on_validation")
+        self._tell("on_step")
+
+    def _learn(self, step: int) -> None:
+        _seed_global(self._device, "step", *self.stream, step)
+        episode = self.sampler.draw(generator("episodes", *self.stream, step)).to(self._device)
+        self.method.train()
+        try:
+            self.loss = float(self.optimizer.step(*self._closures(episode)))
+        except FloatingPointError as error:
+            raise self._non_finite(step, episode, error) from error
+
+    def _closures(self, episode: Episode) -> tuple[Closure, Closure | None]:
+        """Make the losses of the graph pass and, where the optimizer wants one, of the peer pass."""
+        method = self.method
+        fields: dict[bool, Field] = {}
+
+        def field(peer: bool) -> Field:
+            # Built by the first pass that asks, then shared by all passes of the step.
+            if peer not in fields:
+                fields[peer] = field_of(cast(Encoder, method.encoder), self.graph, episode.nodes, peer=peer)
+            return fields[peer]
+
+        def closure() -> Tensor:
+            return method.loss(field(peer=False), episode)
+
+        def peer_closure() -> Tensor:
+            method.train(self.peer_dropout)
+            try:
+                return method.loss(field(peer=True), episode)
+            finally:
+                method.train()
+
+        return closure, peer_closure if self.optimizer.peer == "required" else None
+
+    def _validate(self, seconds: float) -> None:
+        num_correct = int(self._quick.correct(self.method).sum())
+        num_queries = self._quick.bank.query.numel()
+        improves = self.best is None or num_correct > self.best.num_correct
+        self.num_stale = 0 if improves else self.num_stale + 1
+        self.history.append(Validation(self.step, num_correct, num_correct / num_queries, seconds))
+        ranked = [*self.candidates, Candidate(self.step, num_correct, {})]
+        kept = sorted(ranked, key=lambda candidate: (-candidate.num_correct, candidate.step))[:NUM_CANDIDATES]
+        self.candidates = [
+            candidate if candidate.weights else Candidate(self.step, num_correct, _copied(self.method))
+            for candidate in kept
+        ]
+
+    def _non_finite(self, step: int, episode: Episode, error: FloatingPointError) -> NonFiniteLossError:
+        params: Grads = [param.detach() for param in self.method.parameters()]
+        saved = self.directory / "checkpoint.fgsam" if self.directory is not None else None
+        good = f" The last good checkpoint is {saved}." if saved is not None and saved.is_file() else ""
+        return NonFiniteLossError(
+            f"Stopped in episode {step} (classes {episode.classes.tolist()}, weight norm {float(norm(params)):.4g}): "
+            f"{error}{good}"
+        )
+
+    def _tell(self, event: str) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self)
+
+
+@contextmanager
+def seeded(device: torch.device, *keys: str | int) -> Iterator[None]:
+    """Seed the global generator from keys for a while, and put its state back afterwards."""
+    with _own_random_state(device):
+        _seed_global(device, *keys)
+        yield
+
+
+@contextmanager
+def _own_random_state(device: torch.device) -> Iterator[None]:
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
+def _seed_global(device: torch.device, *keys: str | int) -> None:
+    seed = int.from_bytes(hashlib.sha256(repr(keys).encode()).digest()[:7], "little")
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
+def _copied(method: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in method.state_dict().items()}

@@ -1,0 +1,1 @@
+"""Class splits, episodes and banks: the data of few-shot learning."""

@@ -1,0 +1,100 @@
+"""Parts of a gradient across another one, and gradients brought to another one's length.
+
+Each function exists twice: over all tensors together, as papers write it, and tensor by tensor (``_each``), as much
+released code computes it. With a single tensor the two agree.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fgsam.functional.ascent import inverse
+from fgsam.functional.trees import Grads, add, dot, dots, norm, norms, scale
+
+_ROUNDING_UNITS = 16
+"""Parts shorter than this many rounding units of the whole are rounding errors, and count as zero."""
+
+
+def orthogonal_part(vector: Grads, direction: Grads) -> Grads:
+    r"""Take away the part of a vector that lies along a direction.
+
+    .. math:: P^\perp_a(b) = b - \frac{\langle a, b\rangle}{\langle a, a\rangle} a
+
+    What remains of a vector that is parallel to the direction is rounding error. It is returned as zero, since callers
+    that bring the remainder to some length would blow it up.
+
+    Args:
+        vector: The vector ``b``.
+        direction: The direction ``a``; if it is zero, the vector comes back unchanged.
+
+    Returns:
+        Tensors of the same shapes, orthogonal to ``a`` over all tensors together.
+
+    Example:
+        >>> orthogonal_part([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 0.0])])
+        [tensor([0., 2.])]
+
+    Source:
+        Luo et al., Fast Graph Sharpness-Aware Minimization for Enhancing and Accelerating Few-Shot Node
+        Classification, 2024, Algorithm 1 (topology and flatness gradients).
+    """
+    # The ratio of two inner products is exactly one for equal vectors, however their rounding goes.
+    along = dot(direction, vector) * inverse(dot(direction, direction))
+    across = add(vector, scale(direction, -along))
+    return scale(across, _is_resolved(norm(across), norm(vector), _rounding(vector, direction)))
+
+
+def orthogonal_part_each(vector: Grads, direction: Grads) -> Grads:
+    """Take away, in each tensor by itself, the part that lies along the direction.
+
+    Args:
+        vector: One tensor for each parameter, ``None`` stays ``None``.
+        direction: Tensors of the same shapes; where one is missing or zero, the vector's tensor comes back unchanged.
+
+    Returns:
+        Tensors of the same shapes, each orthogonal to its own direction; rounding errors are returned as zero.
+    """
+    squares = zip(dots(direction, vector), dots(direction, direction), strict=True)
+    along = [None if a is None or b is None else -a * inverse(b) for a, b in squares]
+    moved = [None if a is None else one for one, a in zip(direction, along, strict=True)]
+    across = add(vector, scale(moved, along))
+    sizes = zip(norms(across), norms(vector), across, strict=True)
+    return scale(
+        across, [_is_resolved(a, v, _rounding([t])) if a is not None and v is not None else None for a, v, t in sizes]
+    )
+
+
+def rescaled(vector: Grads, like: Grads) -> Grads:
+    r"""Bring a vector to the length of another one, :math:`b \lVert a \rVert / \lVert b \rVert`; zero stays zero.
+
+    Args:
+        vector: The vector ``b``.
+        like: The vector ``a`` that gives the length, over all tensors together.
+
+    Example:
+        >>> rescaled([torch.tensor([0.0, 2.0])], [torch.tensor([3.0, 4.0])])
+        [tensor([0., 5.])]
+    """
+    return scale(vector, norm(like) * inverse(norm(vector)))
+
+
+def rescaled_each(vector: Grads, like: Grads, *, guard: float = 0.0) -> Grads:
+    """Bring each tensor of a vector to the length of its own counterpart; zero stays zero, a missing length is zero.
+
+    Args:
+        vector: One tensor for each parameter.
+        like: The tensors that give the lengths.
+        guard: Added to the vector's lengths, at least 0; only to repeat released code that does so.
+    """
+    lengths = zip(norms(like), norms(vector), strict=True)
+    return scale(vector, [None if b is None else inverse(b, guard) * (0.0 if a is None else a) for a, b in lengths])
+
+
+def _is_resolved(part: Tensor, whole: Tensor, rounding: float) -> Tensor:
+    """Return one for a part that stands out from the rounding errors of the whole, else zero."""
+    return (part > _ROUNDING_UNITS * rounding * whole).to(part.dtype)
+
+
+def _rounding(*grads: Grads) -> float:
+    return max((torch.finfo(tensor.dtype).eps for tree in grads for tensor in tree if tensor is not None), default=0.0)

@@ -1,0 +1,144 @@
+"""Sums, inner products and norms of gradients that are spread over many tensors.
+
+A gradient is a list with one entry for each parameter, in a fixed order. The entry is ``None`` where no gradient
+reached the parameter: it counts as zero in every sum, and stays ``None`` as long as nothing is added to it, so that a
+base optimizer skips the parameter exactly as it would alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Grads = list[Tensor | None]
+"""One tensor for each parameter, ``None`` where no gradient reached it."""
+
+_LOW_PRECISION = (torch.float16, torch.bfloat16)
+
+
+def norm(grads: Grads) -> Tensor:
+    """Take the Euclidean norm over all entries together.
+
+    Half precision is accumulated in float32, complex entries count by their absolute value.
+
+    Args:
+        grads: One tensor of any shape for each parameter.
+
+    Returns:
+        The norm, a real tensor without dimensions; zero if there is no tensor.
+
+    Example:
+        >>> norm([torch.tensor([3.0]), None, torch.tensor([[4.0]])])
+        tensor(5.)
+    """
+    return _total(_norms([grad for grad in grads if grad is not None]), squared=False)
+
+
+def norms(grads: Grads) -> Grads:
+    """Take the Euclidean norm of each entry by itself, ``None`` where there is no tensor."""
+    return _spread(grads, _norms([grad for grad in grads if grad is not None]))
+
+
+def dot(first: Grads, second: Grads) -> Tensor:
+    """Take the real inner product over all entries together, a tensor without dimensions.
+
+    Args:
+        first: One tensor for each parameter.
+        second: Tensors of the same shapes; an entry missing in either list counts as zero.
+    """
+    parts = dots(first, second)
+    return _total([part for part in parts if part is not None], squared=True)
+
+
+def dots(first: Grads, second: Grads) -> Grads:
+    """Take the real inner product of each pair of entries, ``None`` where either is missing."""
+    return [None if a is None or b is None else _dot(a, b) for a, b in zip(first, second, strict=True)]
+
+
+def scale(grads: Grads, factor: float | Tensor | Sequence[float | Tensor | None]) -> Grads:
+    """Multiply every entry by one factor, or each entry by its own.
+
+    Args:
+        grads: One tensor for each parameter.
+        factor: A number or a tensor without dimensions, or a sequence with one of these for each parameter; the factor
+            of a missing entry is not read.
+
+    Returns:
+        New tensors of the same shapes and types.
+
+    Example:
+        >>> scale([torch.tensor([1.0, 2.0]), None], 3.0)
+        [tensor([3., 6.]), None]
+    """
+    present = [grad for grad in grads if grad is not None]
+    if not isinstance(factor, Sequence):
+        return _spread(grads, list(torch._foreach_mul(present, factor)) if present else [])
+    own = [one for one, grad in zip(factor, grads, strict=True) if grad is not None and one is not None]
+    return _spread(grads, [grad * one for grad, one in zip(present, own, strict=True)])
+
+
+def add(first: Grads, second: Grads, *, alpha: float = 1.0) -> Grads:
+    """Add ``alpha`` times the second list to the first.
+
+    An entry missing in both lists stays ``None``. Where only ``first`` has a tensor, the result holds that same tensor.
+
+    Args:
+        first: One tensor for each parameter.
+        second: Tensors of the same shapes.
+        alpha: Factor of the second list.
+
+    Example:
+        >>> add([torch.tensor(1.0), None, None], [torch.tensor(2.0), torch.tensor(3.0), None], alpha=2.0)
+        [tensor(5.), tensor(6.), None]
+    """
+    pairs = list(zip(first, second, strict=True))
+    both = [(a, b) for a, b in pairs if a is not None and b is not None]
+    alone = [b for a, b in pairs if a is None and b is not None]
+    sums = iter(torch._foreach_add([a for a, _ in both], [b for _, b in both], alpha=alpha) if both else ())
+    scaled = iter(torch._foreach_mul(alone, alpha) if alone else ())
+    total: Grads = []
+    for a, b in pairs:
+        if b is None:
+            total.append(a)
+        else:
+            total.append(next(scaled if a is None else sums))
+    return total
+
+
+def _norms(tensors: list[Tensor]) -> list[Tensor]:
+    if not tensors:
+        return []
+    if any(tensor.dtype in _LOW_PRECISION for tensor in tensors):
+        # The norm of many half precision entries leaves the range of half precision long before they do.
+        wide = [torch.float32 if tensor.dtype in _LOW_PRECISION else None for tensor in tensors]
+        return [torch.linalg.vector_norm(tensor, dtype=dtype) for tensor, dtype in zip(tensors, wide, strict=True)]
+    return list(torch._foreach_norm(tensors))
+
+
+def _dot(first: Tensor, second: Tensor) -> Tensor:
+    if first.dtype in _LOW_PRECISION:
+        first, second = first.float(), second.float()
+    product = torch.vdot(first.reshape(-1), second.reshape(-1))
+    return product.real if product.is_complex() else product
+
+
+def _total(parts: list[Tensor], *, squared: bool) -> Tensor:
+    """Combine per-tensor norms (or products, which simply add) that may differ in type and device."""
+    if not parts:
+        return torch.zeros(())
+    if len(parts) == 1:
+        return parts[0]
+    dtype = functools.reduce(torch.promote_types, (part.dtype for part in parts))
+    stacked = torch.stack([part.to(device=parts[0].device, dtype=dtype) for part in parts])
+    return stacked.sum() if squared else torch.linalg.vector_norm(stacked)
+
+
+def _spread(grads: Grads, values: Sequence[Tensor]) -> Grads:
+    remaining = iter(values)
+    spread: Grads = [None if grad is None else next(remaining) for grad in grads]
+    assert operator.length_hint(remaining) == 0
+    return spread

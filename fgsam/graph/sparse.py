@@ -1,0 +1,206 @@
+"""A sparse matrix whose product with a dense one is cheap to differentiate, as often as one likes."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any, TypeAlias
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+with warnings.catch_warnings():
+    # torch announces once in a process that its CSR tensors are young; users of a sparse product need not hear it.
+    warnings.simplefilter("ignore")
+    torch.sparse_csr_tensor(torch.tensor([0, 0]), torch.tensor([], dtype=torch.int64), torch.tensor([]), (1, 1))
+
+_HAS_MKL: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+
+
+Arrays: TypeAlias = tuple[np.ndarray, ...]
+
+
+class SparseMatrix:
+    """A constant matrix in compressed rows that keeps its transpose.
+
+    The backward pass of ``A @ B`` needs ``A.T``. torch's own CSR product rebuilds it in every backward pass, which
+    costs more than the product; here it is built once, when first asked for. Entries are constants: gradients flow to
+    the dense factor only.
+
+    Args:
+        rowptr: Start of each row in ``col`` and ``values``, int32, shape ``[num_rows + 1]``.
+        col: Column of each entry, int32, shape ``[num_entries]``.
+        values: Entries, floating point, shape ``[num_entries]``.
+        shape: Number of rows and of columns.
+
+    Example:
+        >>> matrix = SparseMatrix.from_scipy(scipy.sparse.csr_array(np.array([[0.0, 2.0], [1.0, 0.0]])))
+        >>> matrix.product(torch.tensor([[1.0], [10.0]], dtype=torch.float64))
+        tensor([[20.],
+                [ 1.]], dtype=torch.float64)
+    """
+
+    def __init__(
+        self, rowptr: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int], *, arrays: Arrays | None = None
+    ) -> None:
+        self.rowptr = rowptr
+        self.col = col
+        self.values = values
+        self.shape = shape
+        # Views for scipy are taken now: within torch.func a tensor does not show its memory.
+        self._arrays = tuple(part.cpu().numpy() for part in (rowptr, col, values)) if arrays is None else arrays
+        self._csr: Tensor | None = None
+        self._scipy: scipy.sparse.csr_array | None = None
+        self._transpose: SparseMatrix | None = None
+
+    @classmethod
+    def from_scipy(cls, matrix: Any) -> SparseMatrix:
+        """Take over a scipy sparse matrix; its indices are sorted and narrowed to 32 bits."""
+        csr = scipy.sparse.csr_array(matrix)
+        csr.sort_indices()
+        return cls._from_arrays(csr.indptr, csr.indices, csr.data, (int(csr.shape[0]), int(csr.shape[1])))
+
+    @classmethod
+    def _from_arrays(
+        cls, indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, shape: tuple[int, int]
+    ) -> SparseMatrix:
+        arrays = (indptr.astype(np.int32, copy=False), indices.astype(np.int32, copy=False), data)
+        rowptr, col, values = map(torch.from_numpy, arrays)
+        return cls(rowptr, col, values, shape, arrays=arrays)
+
+    @property
+    def num_entries(self) -> int:
+        """Number of stored entries."""
+        return self.values.numel()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the entries."""
+        return self.values.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the entries."""
+        return self.values.device
+
+    @property
+    def transpose(self) -> SparseMatrix:
+        """The transposed matrix, built once; its transpose is this matrix."""
+        if self._transpose is None:
+            turned = self.scipy().tocsc()
+            self._transpose = SparseMatrix._from_arrays(
+                turned.indptr, turned.indices, turned.data, (self.shape[1], self.shape[0])
+            ).to(device=self.device)
+            self._transpose._transpose = self
+        return self._transpose
+
+    def scipy(self) -> scipy.sparse.csr_array:
+        """The same matrix for scipy, sharing memory where it lies on the CPU.
+
+        Parallel entries stay apart. Copy it before an operation that scipy begins by merging them in place, such as
+        a sum or a comparison.
+        """
+        if self._scipy is None:
+            rowptr, col, values = self._arrays
+            self._scipy = scipy.sparse.csr_array((values, col, rowptr), shape=self.shape)
+        return self._scipy
+
+    def dense(self) -> Tensor:
+        """The matrix with all its zeros, shape ``shape``; entries at the same place are added."""
+        rows = torch.repeat_interleave(torch.arange(self.shape[0], device=self.device), self.rowptr.diff())
+        return self.values.new_zeros(self.shape).index_put((rows, self.col.long()), self.values, accumulate=True)
+
+    def rows(self, index: np.ndarray) -> SparseMatrix:
+        """The rows named by ``index``, in its order, shape ``[len(index), num_columns]``."""
+        taken = self.scipy()[index]
+        return SparseMatrix._from_arrays(taken.indptr, taken.indices, taken.data, (len(index), self.shape[1]))
+
+    def head(self, num_rows: int, num_columns: int | None = None) -> SparseMatrix:
+        """The first rows, sharing memory.
+
+        Args:
+            num_rows: How many rows to keep.
+            num_columns: New number of columns; every entry of the kept rows must lie to the left of it.
+        """
+        shape = (num_rows, self.shape[1] if num_columns is None else num_columns)
+        if shape == self.shape:
+            return self
+        rowptr, col, values = self._arrays
+        end = int(rowptr[num_rows])
+        arrays = (rowptr[: num_rows + 1], col[:end], values[:end])
+        return SparseMatrix(self.rowptr[: num_rows + 1], self.col[:end], self.values[:end], shape, arrays=arrays)
+
+    def product(self, dense: Tensor) -> Tensor:
+        """Multiply with a dense matrix.
+
+        Differentiable any number of times in reverse and forward mode, and usable under ``torch.func`` (``grad``,
+        ``jvp``, ``vmap``, ``hessian``).
+
+        Args:
+            dense: Right factor, shape ``[num_columns, width]``, of this matrix's dtype and device.
+
+        Returns:
+            The product, shape ``[num_rows, width]``.
+
+        Raises:
+            ValueError: If the shapes do not fit.
+        """
+        if dense.dim() != 2 or dense.size(0) != self.shape[1]:
+            raise ValueError(f"Expected 'dense' of shape [{self.shape[1]}, width] (got {list(dense.shape)})")
+        result: Tensor = _Product.apply(self, dense)  # type: ignore[no-untyped-call]
+        return result
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> SparseMatrix:
+        """The same matrix with other entries' type or on another device; itself where nothing changes."""
+        values = self.values.to(dtype=dtype, device=device)
+        if values is self.values:
+            return self
+        return SparseMatrix(self.rowptr.to(values.device), self.col.to(values.device), values, self.shape)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles hold the entries only: torch cannot copy CSR tensors, and the rest is rebuilt when needed.
+        return SparseMatrix, (self.rowptr, self.col, self.values, self.shape)
+
+    def __repr__(self) -> str:
+        return f"SparseMatrix({self.shape[0]} x {self.shape[1]}, {self.num_entries} entries, {self.dtype})"
+
+    def _multiply(self, dense: Tensor) -> Tensor:
+        if self.device.type == "cpu" and not _HAS_MKL:
+            return torch.from_numpy(self.scipy() @ dense.numpy())
+        if self._csr is None:
+            self._csr = torch.sparse_csr_tensor(self.rowptr, self.col, self.values, self.shape, check_invariants=False)
+        return self._csr @ dense
+
+
+class _Product(torch.autograd.Function):
+    """``matrix @ dense``, linear in ``dense``, so that each derivative is a product again."""
+
+    @staticmethod
+    def forward(matrix: SparseMatrix, dense: Tensor) -> Tensor:
+        return matrix._multiply(dense)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[SparseMatrix, Tensor], output: Tensor) -> None:
+        ctx.matrix = inputs[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
+        return None, ctx.matrix.transpose.product(grads[0])
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        product: Tensor = ctx.matrix.product(tangents[1])
+        return product
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], matrix: SparseMatrix, dense: Tensor) -> tuple[Tensor, int]:
+        # The batch becomes further columns of one product: [columns, batch, width] -> [columns, batch * width].
+        batched = dense.movedim(in_dims[1], 1)
+        product = matrix.product(batched.flatten(1))
+        return product.reshape(product.size(0), *batched.shape[1:]), 1
+
+
+# Function.apply reads the signature of forward at every call, which takes longer than a small product; this keeps it.
+_Product.forward.__signature__ = inspect.signature(_Product.forward)  # type: ignore[attr-defined]

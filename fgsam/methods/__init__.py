@@ -1,0 +1,1 @@
+"""Few-shot learners: an episode becomes a loss."""

@@ -1,0 +1,1 @@
+"""Encoders on fields, and what they owe to other rows."""

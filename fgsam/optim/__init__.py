@@ -1,0 +1,1 @@
+"""Sharpness-aware optimizers, one file for each rule."""

@@ -1,0 +1,500 @@
+"""The contract of all optimizers here: parameters, and functions that return a loss."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fgsam.checks import check_choice, check_non_negative
+from fgsam.functional.trees import Grads, norm
+from fgsam.optim.guards import Buffers, RandomState, SavedBuffers
+
+if TYPE_CHECKING:
+    from fgsam.typing import Closure
+
+ModelOrParams = nn.Module | Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
+"""A model, or whatever PyTorch's own optimizers take: tensors, named tensors, or groups."""
+
+Nonfinite = Literal["raise", "skip"]
+"""What to do with a step whose losses or gradients are not finite."""
+
+STATE_VERSION = 1
+
+
+class Pass(Protocol):
+    """Runs one forward and backward pass at the present weights and returns the gradient."""
+
+    def __call__(self, *, clean: bool = False) -> Grads:
+        """Run the pass; a clean pass is the one that may move the model's buffers."""
+
+
+class SharpnessAware(torch.optim.Optimizer, ABC):
+    """Base of every update rule: runs the passes a rule asks for, and lets a base optimizer make the step.
+
+    A subclass gives one method, ``direction``, that reads like its algorithm: it calls the passes, moves the weights
+    with ``displaced`` and returns the vector that the base optimizer uses as the gradient. Everything else is here:
+
+    - Before each pass the gradients are cleared. A closure may call ``backward`` itself or leave it to the optimizer;
+      it may return a scalar, or one value a query, whose mean is then minimised.
+    - Weights are moved in place and come back bit for bit, buffers move in clean passes only, and all passes of a step
+      draw the same random numbers; afterwards the global random state stands where the first pass left it. All of this
+      also holds when a closure raises.
+    - A parameter that no pass reaches is left alone, as the base optimizer alone would do.
+    - Learning rate schedulers, hooks, ``state_dict``, ``deepcopy`` and ``pickle`` work as for any PyTorch optimizer.
+      Gradient clipping or weight decay belong to the base step, at the unmoved weights.
+
+    Args:
+        model_or_params: The model, or its parameters or parameter groups. Buffers can be guarded only if the model is
+            given; with bare parameters call ``guard_buffers(model)``, or batch statistics move in every pass.
+        base: Class of the optimizer that makes the real step from a gradient.
+        nonfinite: For a loss or gradient that is not finite: ``"raise"`` a ``FloatingPointError``, or ``"skip"`` the
+            step and count it in ``num_skipped``. Weights, buffers and stored vectors stay as they were either way.
+        group_options: Options of the rule that a parameter group may set for itself, with their defaults. They are kept
+            in ``defaults`` and ``param_groups`` and are at least 0.
+        **base_options: Arguments of the base optimizer: ``lr``, ``weight_decay``, ...
+
+    Attributes:
+        base_optimizer: The optimizer that makes the real step.
+        own: The rule's own state: plain numbers, and tensors under ``name.index_of_parameter``.
+
+    Raises:
+        TypeError: If ``base`` is not a class of optimizers.
+        ValueError: If the base optimizer needs a closure of its own, or has an option of the same name as the rule.
+
+    Example:
+        >>> class Descent(SharpnessAware):
+        ...     rule = "descent"
+        ...
+        ...     def direction(self, gnn, peer):
+        ...         return gnn(clean=True)
+        >>> w = torch.tensor([1.0], requires_grad=True)
+        >>> optimizer = Descent([w], torch.optim.SGD, lr=0.25)
+        >>> optimizer.step(lambda: (w**2).sum())
+        tensor(1.)
+        >>> w.detach()
+        tensor([0.5000])
+    """
+
+    rule: ClassVar[str]
+    """Name in results and checkpoints."""
+    peer: ClassVar[Literal["required", "refused"]] = "refused"
+    """Whether ``step`` takes a ``peer_closure``."""
+    needs_vectors: ClassVar[bool] = False
+    """Whether the closure must return one value a query."""
+    neutral: ClassVar[dict[str, float] | None] = None
+    """Options that make the rule equal to its base optimizer, ``None`` if there are none."""
+    passes: ClassVar[str]
+    """Forward and backward passes a step, in words."""
+
+    def __init__(
+        self,
+        model_or_params: ModelOrParams,
+        base: type[torch.optim.Optimizer] = torch.optim.Adam,
+        *,
+        nonfinite: Nonfinite = "raise",
+        group_options: Mapping[str, float] | None = None,
+        **base_options: Any,
+    ) -> None:
+        check_choice(("raise", "skip"), nonfinite=nonfinite)
+        _check_base(base)
+        self.nonfinite = nonfinite
+        self.model = model_or_params if isinstance(model_or_params, nn.Module) else None
+        params = model_or_params.parameters() if isinstance(model_or_params, nn.Module) else model_or_params
+        self.own: dict[str, Any] = {"num_calls": 0, "num_skipped": 0}
+        self.group_options = dict(group_options or {})
+        check_non_negative(**self.group_options)
+        self.base_optimizer = base(params, **base_options)
+        shared = sorted(self.group_options.keys() & self.base_optimizer.defaults.keys())
+        if shared:
+            raise ValueError(
+                f"Expected 'base' to have no option of the same name as the rule (got base={base.__name__}, "
+                f"{shared[0]!r} in both). Choose another base optimizer."
+            )
+        self.base_optimizer.defaults.update(self.group_options)
+        for group in self.base_optimizer.param_groups:
+            self._complete(group)
+        self.__setstate__({})
+
+    @abstractmethod
+    def direction(self, gnn: Pass, peer: Pass) -> Grads:
+        """Return what the base optimizer is to use as the gradient.
+
+        Args:
+            gnn: Runs the closure.
+            peer: Runs the peer closure, where the rule requires one.
+        """
+
+    def step(self, closure: Closure, peer_closure: Closure | None = None) -> Tensor:  # type: ignore[override]
+        """Take one step.
+
+        Args:
+            closure: Takes no arguments and returns the loss of the GNN pass: a scalar, or one value a query. It may
+                call ``backward`` itself.
+            peer_closure: The same for the peer pass, for rules with ``peer = "required"`` only.
+
+        Returns:
+            The loss of the first pass, detached, without dimensions.
+
+        Raises:
+            TypeError: If a closure is missing, not callable or not wanted.
+            RuntimeError: If a loss depends on none of the parameters.
+            FloatingPointError: If a loss or gradient is not finite and ``nonfinite="raise"``.
+        """
+        self._check_closures(closure, peer_closure)
+        params = self._params()
+        run = _Run(params, Buffers(self.model), closure, peer_closure)
+        own, taken = dict(self.own), False
+        try:
+            direction = self._finite_direction(run)
+            if direction is not None:
+                self._base_step(params, direction)
+                taken = True
+        finally:
+            run.close()
+            if not taken:
+                self.own = own
+                run.restore_buffers()
+                _clear(params)
+        self.own["num_calls"] += 1
+        self.own["num_skipped"] += not taken
+        return run.loss
+
+    @contextmanager
+    def displaced(self, perturbation: Grads) -> Iterator[None]:
+        """Move the weights by a perturbation, and put their exact values back on exit.
+
+        Args:
+            perturbation: One tensor for each parameter, ``None`` for a parameter that stays.
+        """
+        pairs = [(p, move) for p, move in zip(self._params(), perturbation, strict=True) if move is not None]
+        moved, moves = [p.detach() for p, _ in pairs], [move for _, move in pairs]
+        saved = [torch.empty_like(p) for p in moved]
+        if moved:
+            torch._foreach_copy_(saved, moved)
+        try:
+            if moved:
+                torch._foreach_add_(moved, moves)
+            yield
+        finally:
+            if moved:
+                torch._foreach_copy_(moved, saved)
+
+    def options_of_params(self, name: str) -> list[float]:
+        """List a group option once for each parameter."""
+        return [group[name] for group in self.param_groups for _ in group["params"]]
+
+    def keep(self, name: str, grads: Grads) -> None:
+        """Store a vector in the rule's own state, in place of the one of the same name."""
+        for key in [key for key in self.own if key.startswith(f"{name}.")]:
+            del self.own[key]
+        self.own.update({f"{name}.{i}": grad for i, grad in enumerate(grads) if grad is not None})
+
+    def kept(self, name: str) -> Grads:
+        """Return a stored vector; parameters without an entry have ``None``."""
+        return [self.own.get(f"{name}.{i}") for i in range(len(self._params()))]
+
+    def guard_buffers(self, model: nn.Module) -> None:
+        """Guard the buffers of a model whose bare parameters or groups were given to the constructor."""
+        self.model = model
+
+    @property
+    def num_calls(self) -> int:
+        """Steps asked for, skipped ones included."""
+        return int(self.own["num_calls"])
+
+    @property
+    def num_skipped(self) -> int:
+        """Steps not taken because a loss or gradient was not finite."""
+        return int(self.own["num_skipped"])
+
+    # The groups, defaults and state are the base optimizer's, also after it has loaded new ones: a scheduler that
+    # holds this object always reaches the values that the step uses.
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The base optimizer's parameter groups."""
+        return self.base_optimizer.param_groups
+
+    @param_groups.setter
+    def param_groups(self, value: list[dict[str, Any]]) -> None:
+        self.base_optimizer.param_groups = value
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The base optimizer's defaults, with the rule's group options."""
+        return self.base_optimizer.defaults
+
+    @defaults.setter
+    def defaults(self, value: dict[str, Any]) -> None:
+        self.base_optimizer.defaults = value
+
+    @property
+    def state(self) -> defaultdict[Tensor, Any]:
+        """The base optimizer's state."""
+        return self.base_optimizer.state
+
+    @state.setter
+    def state(self, value: defaultdict[Tensor, Any]) -> None:
+        self.base_optimizer.state = value
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the base optimizer; options it does not name take the defaults."""
+        check_non_negative(**{name: param_group.get(name, 0.0) for name in self.group_options})
+        self.base_optimizer.add_param_group(param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients; ``step`` does so by itself before every pass."""
+        self.base_optimizer.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copy the whole state: ``version``, ``rule``, ``base`` (the base optimizer's) and ``own`` (the rule's).
+
+        The result holds tensors and plain values only, shares no memory with the optimizer, and survives
+        ``torch.load(..., weights_only=True)``.
+        """
+        for before in self._optimizer_state_dict_pre_hooks.values():
+            before(self)
+        base = copy.deepcopy(self.base_optimizer.state_dict())
+        state = {"version": STATE_VERSION, "rule": self.rule, "base": base, "own": _copy_own(self.own)}
+        for after in self._optimizer_state_dict_post_hooks.values():
+            changed = after(self, state)
+            state = state if changed is None else changed
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what ``state_dict`` returned, so that training continues as if never stopped.
+
+        Raises:
+            ValueError: If the state is of another rule, version or set of parameters. Nothing is changed then.
+        """
+        for before in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = before(self, state_dict)
+            state_dict = state_dict if changed is None else changed
+        self._check_state(state_dict)
+        self.base_optimizer.load_state_dict(copy.deepcopy(state_dict["base"]))
+        devices = [p.device for p in self._params()]
+        own = _copy_own(state_dict["own"])
+        self.own = {key: v.to(devices[_index(key)]) if isinstance(v, Tensor) else v for key, v in own.items()}
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Hooks and a scheduler's patched step stay behind, as in PyTorch.
+        return {key: v for key, v in self.__dict__.items() if not key.startswith("_") and key != "step"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        super().__setstate__({})
+        # Shared, so that a hook registered on either of the two fires, once.
+        self.base_optimizer._optimizer_step_pre_hooks = self._optimizer_step_pre_hooks
+        self.base_optimizer._optimizer_step_post_hooks = self._optimizer_step_post_hooks
+
+    def _params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def _complete(self, group: dict[str, Any]) -> None:
+        for name, value in self.group_options.items():
+            group.setdefault(name, value)
+            check_non_negative(**{name: group[name]})
+
+    def _finite_direction(self, run: _Run) -> Grads | None:
+        """Return the direction, or ``None`` if the step is to be skipped."""
+        cause: Exception | None = None
+        direction: Grads | None = None
+        try:
+            direction = self.direction(run.gnn, run.peer)
+        except Exception as error:
+            # At weights moved by a gradient that is not finite, a closure may fail in words that hide the cause.
+            cause = error
+        if run.is_finite():
+            if cause is not None:
+                raise cause
+            return direction
+        if self.nonfinite == "raise":
+            raise FloatingPointError(
+                f"Expected finite losses and gradients (got {run.report()}). Weights and state are as before the step. "
+                "Lower lr or rho, or pass nonfinite='skip'."
+            ) from cause
+        return None
+
+    def _base_step(self, params: list[Tensor], direction: Grads) -> None:
+        for p, grad in zip(params, direction, strict=True):
+            p.grad = grad
+        step: Any = type(self.base_optimizer).step
+        # Without PyTorch's wrapper, since hooks already fire around this optimizer's own step.
+        bare: Callable[..., object] = step.__wrapped__ if getattr(step, "hooked", False) else step
+        bare(self.base_optimizer)
+
+    def _check_closures(self, closure: object, peer_closure: object) -> None:
+        if not callable(closure):
+            raise TypeError(
+                f"Expected 'closure' to be a function that returns the loss (got {closure!r}). "
+                "Call optimizer.step(lambda: loss_function(model(...)))."
+            )
+        if self.peer == "required" and not callable(peer_closure):
+            raise TypeError(
+                f"Expected 'peer_closure' for rule '{self.rule}' (got {peer_closure!r}). Pass the loss of the same "
+                "model without message passing: optimizer.step(closure, peer_closure)."
+            )
+        if self.peer == "refused" and peer_closure is not None:
+            raise TypeError(
+                f"Expected no 'peer_closure' for rule '{self.rule}', which runs no peer pass (got {peer_closure!r}). "
+                "Call optimizer.step(closure)."
+            )
+
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        if not isinstance(state, Mapping) or not {"version", "rule", "base", "own"} <= set(state):
+            raise ValueError(
+                f"Expected a state with 'version', 'rule', 'base' and 'own' (got {sorted(map(str, state))}). Load the "
+                "state of a plain PyTorch optimizer with optimizer.base_optimizer.load_state_dict(state)."
+            )
+        if state["version"] != STATE_VERSION:
+            raise ValueError(
+                f"Expected a state of version {STATE_VERSION} (got version {state['version']}). "
+                "Load it with the release of fgsam that wrote it."
+            )
+        if state["rule"] != self.rule:
+            raise ValueError(
+                f"Expected a state of rule '{self.rule}' (got '{state['rule']}'). Build the optimizer that wrote it."
+            )
+        shapes = [p.shape for p in self._params()]
+        for key, value in state["own"].items():
+            if isinstance(value, Tensor) and (_index(key) >= len(shapes) or value.shape != shapes[_index(key)]):
+                raise ValueError(
+                    f"Expected stored vectors to have the shapes of the parameters (got '{key}' of shape "
+                    f"{tuple(value.shape)}). Build the optimizer for the model that wrote the state."
+                )
+
+
+class _Run:
+    """The passes of one step."""
+
+    def __init__(
+        self, params: Sequence[Tensor], buffers: Buffers, closure: Closure, peer_closure: Closure | None
+    ) -> None:
+        self._params = params
+        self._trainable = [p for p in params if p.requires_grad]
+        self._buffers = buffers
+        self._closure = closure
+        self._peer_closure = peer_closure
+        self._random = RandomState({p.device for p in params})
+        self._before_clean: SavedBuffers | None = None
+        self._records: list[tuple[str, Tensor, Tensor]] = []
+
+    def gnn(self, *, clean: bool = False) -> Grads:
+        return self._call("GNN", self._closure, clean)
+
+    def peer(self, *, clean: bool = False) -> Grads:
+        assert self._peer_closure is not None
+        return self._call("peer", self._peer_closure, clean)
+
+    @property
+    def loss(self) -> Tensor:
+        """Loss of the first pass."""
+        return self._records[0][1]
+
+    def is_finite(self) -> bool:
+        """Ask once, for all passes together: on an accelerator every answer waits for the device."""
+        if not self._records:
+            return True
+        device = self._params[0].device
+        values = [
+            value.to(device, torch.float64 if device.type == "cpu" else torch.float32)
+            for _, loss, length in self._records
+            for value in (loss, length)
+        ]
+        return bool(torch.stack(values).isfinite().all())
+
+    def report(self) -> str:
+        parts = [
+            f"{name} loss {float(loss):.4g}, gradient norm {float(length):.4g}" for name, loss, length in self._records
+        ]
+        return "; ".join(parts)
+
+    def restore_buffers(self) -> None:
+        if self._before_clean is not None:
+            self._buffers.restore(self._before_clean)
+
+    def close(self) -> None:
+        self._random.close()
+
+    def _call(self, name: str, closure: Closure, clean: bool) -> Grads:
+        self._random.begin_pass()
+        saved = self._buffers.save()
+        if clean and self._before_clean is None:
+            self._before_clean = saved
+        try:
+            loss = self._backward(name, closure)
+        except BaseException:
+            self._buffers.restore(saved)
+            raise
+        if not clean:
+            self._buffers.restore(saved)
+        grads = self._take_gradients()
+        self._records.append((name, loss, norm(grads)))
+        return grads
+
+    def _backward(self, name: str, closure: Closure) -> Tensor:
+        _clear(self._params)
+        with torch.enable_grad():
+            loss = closure()
+            loss = loss.mean() if isinstance(loss, Tensor) else torch.as_tensor(loss)
+            if all(p.grad is None for p in self._trainable):
+                if not (self._trainable and loss.requires_grad):
+                    raise RuntimeError(
+                        f"Expected the {name} closure to return a loss that depends on the parameters (got a loss "
+                        "without gradient). Compute it from the model's output, without detach, no_grad or item."
+                    )
+                # Unlike autograd.grad this runs the hooks of parameters, and the reduction of distributed training.
+                torch.autograd.backward(loss, inputs=self._trainable)
+        return loss.detach()
+
+    def _take_gradients(self) -> Grads:
+        grads: Grads = []
+        for i, p in enumerate(self._params):
+            grad, p.grad = p.grad, None
+            if grad is not None and grad.layout != torch.strided:
+                raise TypeError(
+                    f"Expected dense gradients (got layout {grad.layout} for parameter {i}, shape {tuple(p.shape)}). "
+                    "Build the layer with sparse=False."
+                )
+            grads.append(grad if grad is None else _owned(grad.detach()))
+        return grads
+
+
+def _owned(grad: Tensor) -> Tensor:
+    # A view belongs to a larger storage, such as a bucket of distributed training, which the next pass overwrites.
+    return grad if grad.untyped_storage().nbytes() == grad.nbytes else grad.clone()
+
+
+def _clear(params: Iterable[Tensor]) -> None:
+    for p in params:
+        p.grad = None
+
+
+def _index(key: str) -> int:
+    return int(key.rpartition(".")[2])
+
+
+def _copy_own(own: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: v.detach().clone() if isinstance(v, Tensor) else v for key, v in own.items()}
+
+
+def _check_base(base: object) -> None:
+    if not (isinstance(base, type) and issubclass(base, torch.optim.Optimizer)):
+        raise TypeError(
+            f"Expected 'base' to be a class of optimizers (got {base!r}). Pass torch.optim.Adam itself, and its "
+            "arguments as keywords: lr=0.01."
+        )
+    if issubclass(base, (torch.optim.LBFGS, SharpnessAware)):
+        raise ValueError(
+            f"Expected 'base' to make its step from gradients alone (got base={base.__name__}). "
+            "Use torch.optim.Adam, AdamW or SGD."
+        )

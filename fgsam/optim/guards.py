@@ -1,0 +1,88 @@
+"""What a step must leave as it found it: buffers and the global random state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SavedBuffers = list[tuple[nn.Module, str, Tensor | None, Tensor | None]]
+"""Owner, name, the buffer itself and a copy of its values."""
+
+
+class Buffers:
+    """Copies of a model's buffers, to put back after passes that must not move them.
+
+    Args:
+        model: The model, or ``None`` to guard nothing. A model without buffers costs one walk over its modules.
+    """
+
+    def __init__(self, model: nn.Module | None) -> None:
+        modules = () if model is None else model.modules()
+        self._owners = [module for module in modules if module._buffers]
+
+    def save(self) -> SavedBuffers:
+        """Copy the values of all buffers."""
+        saved: SavedBuffers = []
+        for owner in self._owners:
+            for name, buffer in owner._buffers.items():
+                saved.append((owner, name, buffer, None if buffer is None else buffer.detach().clone()))
+        return saved
+
+    @staticmethod
+    @torch.no_grad()
+    def restore(saved: SavedBuffers) -> None:
+        """Put the saved tensors back into their places, and the saved values back into them."""
+        for owner, name, buffer, values in saved:
+            if buffer is not None and values is not None:
+                buffer.copy_(values)
+            owner._buffers[name] = buffer
+
+
+class RandomState:
+    """Gives every pass of a step the same random numbers.
+
+    The global state is read when the object is made and set again before the second and every later pass, so that
+    passes over the same rows share their dropout mask. ``close`` leaves it where the first pass left it.
+
+    Args:
+        devices: Devices that the passes draw on, beside the CPU.
+    """
+
+    def __init__(self, devices: Iterable[torch.device] = ()) -> None:
+        self._devices = [device for device in devices if device.type not in ("cpu", "meta")]
+        self._start = self._read()
+        self._after_first: list[Tensor] = []
+        self._num_passes = 0
+
+    def begin_pass(self) -> None:
+        """Set the state for the next pass."""
+        if self._num_passes == 1:
+            self._after_first = self._read()
+        if self._num_passes > 0:
+            self._write(self._start)
+        self._num_passes += 1
+
+    def close(self) -> None:
+        """Leave the state where the first pass left it."""
+        if self._num_passes > 1:
+            self._write(self._after_first)
+
+    def _read(self) -> list[Tensor]:
+        return [torch.get_rng_state(), *(_module(device).get_rng_state(*_index(device)) for device in self._devices)]
+
+    def _write(self, states: list[Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        for device, state in zip(self._devices, states[1:], strict=True):
+            _module(device).set_rng_state(state, *_index(device))
+
+
+def _module(device: torch.device) -> Any:
+    return torch.get_device_module(device)
+
+
+def _index(device: torch.device) -> tuple[torch.device, ...]:
+    # Apple's backend has a single device, and its functions take none.
+    return () if device.type == "mps" else (device,)

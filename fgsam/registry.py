@@ -1,0 +1,116 @@
+"""Names that a config may use, and where each of them lives.
+
+A table maps a name to ``package.module:attribute``. Nothing is imported before it is asked for, so that listing names
+costs nothing. To add an entry, write its file and one line here; the contract tests then cover it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fgsam.checks import suggest
+
+
+class Registry(Mapping[str, str]):
+    """Maps names to import paths, and loads what they name.
+
+    Args:
+        kind: What an entry is, for messages: ``"encoder"``.
+        entries: Import path ``package.module:attribute`` for each name.
+
+    Example:
+        >>> Registry("function", {"root": "math:sqrt"}).load("root")(9.0)
+        3.0
+    """
+
+    def __init__(self, kind: str, entries: dict[str, str]) -> None:
+        self.kind = kind
+        self._entries = dict(entries)
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._entries:
+            choices = ", ".join(sorted(self))
+            raise ValueError(
+                f"Expected a known {self.kind} or 'package.module:Class' (got '{name}'). "
+                f"{suggest(name, self._entries)} Known: {choices}."
+            )
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def load(self, name: str) -> Any:
+        """Import what a name stands for.
+
+        Args:
+            name: A name of the table, or ``package.module:attribute`` for something of the user's own.
+
+        Raises:
+            ValueError: If the name is unknown, or its module or attribute cannot be found.
+        """
+        path = name if ":" in name else self[name]
+        module, _, attribute = path.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(
+                f"Expected {self.kind} '{name}' to be importable ({error}). "
+                "Write it as 'package.module:Class' and make sure that the package can be imported from here."
+            ) from error
+
+
+ENCODERS = Registry(
+    "encoder",
+    {
+        "gcn": "fgsam.nn.encoders:GCN",
+        "sgc": "fgsam.nn.encoders:SGC",
+        "sage": "fgsam.nn.encoders:SAGE",
+        "gat": "fgsam.nn.encoders:GAT",
+        "gin": "fgsam.nn.encoders:GIN",
+        "appnp": "fgsam.nn.encoders:APPNP",
+    },
+)
+
+METHODS = Registry(
+    "method",
+    {
+        "protonet": "fgsam.methods.protonet:ProtoNet",
+        "gpn": "fgsam.methods.gpn:GPN",
+        "raw_lr": "fgsam.methods.floors:RawLR",
+        "sgc_lr": "fgsam.methods.floors:SGCLR",
+        "sgc_prototype": "fgsam.methods.floors:SGCPrototype",
+    },
+)
+
+OPTIMIZERS = Registry(
+    "optimizer",
+    {
+        "adam": "fgsam.optim.plain:Adam",
+        "adamw": "fgsam.optim.plain:AdamW",
+        "sgd": "fgsam.optim.plain:SGD",
+        "sam": "fgsam.optim.sam:SAM",
+        "asam": "fgsam.optim.asam:ASAM",
+        "fgsam": "fgsam.optim.fgsam:FGSAM",
+        "fgsam_plus": "fgsam.optim.fgsam_plus:FGSAMPlus",
+    },
+)
+
+DATASETS = Registry(
+    "graph",
+    {
+        "synthetic": "fgsam.data.synthetic:load",
+        "coauthor_cs": "fgsam.data.coauthor_cs:load",
+        "corafull_derived": "fgsam.data.corafull_derived:load",
+        "clothing20": "fgsam.data.clothing20:load",
+    },
+)
+
+CALLBACKS = Registry("callback", {"tensorboard": "fgsam.engine.tensorboard:TensorBoard"})

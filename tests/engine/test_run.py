@@ -1,0 +1,382 @@
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+from torch_geometric.nn import EdgeConv, GCNConv, GraphSAGE
+
+from fgsam.engine import run as run_module
+from fgsam.engine.arguments import config_of_call
+from fgsam.engine.callbacks import Callback
+from fgsam.engine.interrupts import Interrupted
+from fgsam.engine.outcome import find_runs
+from fgsam.engine.run import execute, load_run
+from fgsam.engine.train import Trainer
+from fgsam.methods.protonet import ProtoNet
+from fgsam.optim.sam import SAM
+from tests.engine.tiny import OPTIONS, tiny_graph, tiny_run
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def finished(root):
+    return tiny_run(root, method="protonet", optimizer="sam")
+
+
+def no_training(monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(Trainer, "fit", fail)
+
+
+class Signal(Callback):
+    def __init__(self, step, number=signal.SIGTERM):
+        self.step, self.number = step, number
+
+    def on_step(self, trainer):
+        if trainer.step == self.step:
+            signal.raise_signal(self.number)
+
+
+def test_a_run_holds_what_was_promised(finished):
+    results = finished.results
+    assert finished.directory.name.startswith("tiny-protonet-sam-")
+    assert len(finished.directory.name.rpartition("-")[2]) == 12
+    assert len(results["test_correct"]) == 30
+    assert len(results["val_correct"]) == 20
+    assert results["test_accuracy"] == pytest.approx(sum(results["test_correct"]) / (30 * 12))
+    assert results["val_accuracy"] == pytest.approx(sum(results["val_correct"]) / (20 * 12))
+    assert results["num_queries"] == 12
+    assert results["num_episodes"] == 20
+    assert results["stopped_by"] == "num_episodes"
+    assert results["skipped_steps"] == 0
+    assert set(results["digests"]) == {"data", "split", "val_bank", "test_bank"}
+    assert set(finished.timing) == {"ms_per_episode", "train_seconds", "seconds", "peak_memory_mb"}
+    assert finished.versions["torch"] == torch.__version__
+    assert finished.versions["threads"] == 1
+
+
+def test_the_score_reads_as_a_sentence(finished):
+    assert str(finished.test).endswith("(30 episodes)")
+    assert " % ± " in str(finished.test)
+
+
+def test_the_summary_has_what_the_command_line_prints(finished):
+    wanted = {"test_accuracy", "test_interval", "val_accuracy", "ms_per_episode", "peak_memory_mb", "num_episodes"}
+    wanted |= {"weights_digest", "run_dir", "config"}
+    assert wanted <= set(finished.summary())
+    json.dumps(finished.summary())
+
+
+def test_the_history_is_the_log(finished):
+    assert [line["step"] for line in finished.history if "loss" in line] == list(range(1, 21))
+    assert [line["step"] for line in finished.history if "val_accuracy" in line] == [5, 10, 15, 20]
+
+
+def test_a_finished_run_is_not_computed_again(finished, root, monkeypatch):
+    no_training(monkeypatch)
+    again = tiny_run(root, method="protonet", optimizer="sam")
+    assert again.results == finished.results
+    assert again.timing == finished.timing
+
+
+def test_the_same_run_elsewhere_gives_the_same_results(finished, tmp_path):
+    assert tiny_run(tmp_path, method="protonet", optimizer="sam").results == finished.results
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"split": 1}, {"rho": 0.2}, {"hidden": 16}, {"n_way": 2}, {"threads": 2}, {"patience": 5}],
+    ids=str,
+)
+def test_whatever_changes_results_changes_the_name(finished, change):
+    assert run_module.run_name(*described(change))[0] != finished.directory.name
+
+
+def described(change):
+    from fgsam.engine.build import Entries, build_data
+
+    options = {key: value for key, value in OPTIONS.items() if key != "progress"}
+    config, _ = config_of_call(tiny_graph(), method="protonet", optimizer="sam", options={**options, **change})
+    return config, build_data(config, tiny_graph()), Entries.load(config)
+
+
+@pytest.mark.parametrize("change", [{"root": "elsewhere"}, {"max_seconds": 5.0}], ids=str)
+def test_places_and_time_limits_do_not_change_the_name(finished, change):
+    assert run_module.run_name(*described(change))[0] == finished.directory.name
+
+
+def test_a_run_opens_again_and_gives_the_stored_score(finished):
+    opened = load_run(finished.directory, graph=tiny_graph())
+    assert opened.results == finished.results
+    assert opened.evaluate() == finished.test
+    assert finished.evaluate() == finished.test
+
+
+def test_predictions_are_labels_of_the_users_own(finished):
+    labels = tiny_graph().labels
+    support = [0, 1, 2, 120, 121, 122]
+    query = torch.tensor([3, 4, 5, 123, 124, 125])
+    names = finished.predict(support, ["x", "x", "x", "y", "y", "y"], query)
+    assert isinstance(names, np.ndarray)
+    assert set(names) <= {"x", "y"}
+    numbers = finished.predict(torch.tensor(support), labels[support], query)
+    assert isinstance(numbers, torch.Tensor)
+    assert set(numbers.tolist()) <= {0, 6}
+    assert [name == "x" for name in names] == (numbers == 0).tolist()
+
+
+def test_predictions_do_not_depend_on_the_order_of_the_support_and_take_uneven_classes(finished):
+    opened = load_run(finished.directory, graph=tiny_graph())
+    query = [3, 4, 123, 124, 60]
+    first = opened.predict([0, 1, 2, 120, 121], [5, 5, 5, 9, 9], query)
+    second = opened.predict([121, 0, 2, 120, 1], [9, 5, 5, 9, 5], query)
+    assert first.tolist() == second.tolist()
+
+
+def test_predicting_from_one_class_is_refused(finished):
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        finished.predict([0, 1], ["x", "x"], [2])
+    with pytest.raises(ValueError, match="one label for each support node"):
+        finished.predict([0, 1], ["x", "y", "z"], [2])
+
+
+def test_a_graph_that_no_config_can_name_is_asked_for(finished):
+    with pytest.raises(ValueError, match=r"the graph that this run was made with.*graph=\.\.\."):
+        load_run(finished.directory).predict([0, 1], [0, 1], [2])
+
+
+def test_another_graph_than_that_of_the_run_is_refused(finished):
+    other = tiny_graph(per_class=21)
+    with pytest.raises(ValueError, match="changed: data"):
+        load_run(finished.directory, graph=other).evaluate()
+
+
+def test_a_directory_without_result_is_no_run(tmp_path, finished):
+    with pytest.raises(FileNotFoundError, match="to be a run directory"):
+        load_run(tmp_path / "nowhere")
+    unfinished = tmp_path / "run"
+    shutil.copytree(finished.directory, unfinished)
+    (unfinished / "result.json").unlink()
+    with pytest.raises(ValueError, match="go on with: fgsam run"):
+        load_run(unfinished)
+
+
+def test_exchanged_weights_are_refused(finished, root, tmp_path):
+    other = tiny_run(root, method="protonet", optimizer="sam", seed=7)
+    copied = tmp_path / "run"
+    shutil.copytree(finished.directory, copied)
+    shutil.copy(other.directory / "weights.fgsam", copied / "weights.fgsam")
+    with pytest.raises(ValueError, match="hold the tested weights"):
+        load_run(copied, graph=tiny_graph()).evaluate()
+
+
+def test_all_runs_of_a_folder_are_found(finished, root):
+    assert finished.directory in [found.directory for found in find_runs(root)]
+
+
+def test_a_floor_is_a_run_without_optimizer(root):
+    found = tiny_run(root, method="sgc_prototype")
+    assert found.directory.name.startswith("tiny-sgc_prototype-")
+    assert found.results["chosen"]["setting"]["num_hops"] >= 1
+    assert found.results["weights_digest"] is None
+    assert found.history == []
+    opened = load_run(found.directory, graph=tiny_graph())
+    assert opened.evaluate() == found.test
+    assert set(opened.predict([0, 1, 120, 121], ["x", "x", "y", "y"], [3, 123])) <= {"x", "y"}
+    assert tiny_run(root, method="sgc_prototype", optimizer="sam", seed=3).directory == found.directory
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_at_the_next_episode_and_the_same_call_goes_on(finished, tmp_path, number):
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=r"after episode 7 of 20; saved in .*same command again"):
+        tiny_run(tmp_path, method="protonet", optimizer="sam", callbacks=[Signal(7, number)])
+    assert signal.getsignal(number) is before
+    resumed = tiny_run(tmp_path, method="protonet", optimizer="sam")
+    assert resumed.results == finished.results
+
+
+def test_a_second_signal_does_not_wait(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        tiny_run(tmp_path, method="protonet", callbacks=[Signal(3), Signal(3)])
+
+
+def test_a_run_cut_short_by_time_is_a_result_and_goes_on_with_more_time(finished, tmp_path):
+    cut = tiny_run(tmp_path, method="protonet", optimizer="sam", max_seconds=1e-9)
+    assert cut.results["stopped_by"] == "max_seconds"
+    assert cut.results["num_episodes"] == 1
+    assert tiny_run(tmp_path, method="protonet", optimizer="sam", max_seconds=1e-9).results == cut.results
+    assert tiny_run(tmp_path, method="protonet", optimizer="sam").results == finished.results
+
+
+def test_a_damaged_checkpoint_stops_with_the_way_out(tmp_path):
+    with pytest.raises(Interrupted):
+        tiny_run(tmp_path, method="protonet", callbacks=[Signal(2)])
+    (checkpoint,) = tmp_path.glob("*/checkpoint.fgsam")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="delete it and run again"):
+        tiny_run(tmp_path, method="protonet")
+
+
+def test_threads_and_the_random_state_are_put_back(tmp_path):
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    seen = []
+
+    class Look(Callback):
+        def on_step(self, trainer):
+            seen.append((torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()))
+
+    tiny_run(tmp_path, method="protonet", threads=1, deterministic=True, num_episodes=1, callbacks=[Look()])
+    assert seen == [(1, True)]
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_fault_leaves_no_directory(tmp_path):
+    with pytest.raises(ValueError, match="rho"):
+        tiny_run(tmp_path, method="protonet", optimizer="sam", rho=-1.0)
+    with pytest.raises(ValueError, match="3 \\* n_way"):
+        tiny_run(tmp_path, method="protonet", n_way=5)
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["banks"])
+
+
+def test_banks_are_drawn_once_and_a_damaged_one_is_refused(root, finished):
+    banks = sorted((root / "banks").glob("*.npz"))
+    times = [path.stat().st_mtime_ns for path in banks]
+    tiny_run(root, method="protonet", optimizer="adam")
+    assert [path.stat().st_mtime_ns for path in sorted((root / "banks").glob("*.npz"))] == times
+
+
+class Net(nn.Module):
+    def __init__(self, num_features, width=8):
+        super().__init__()
+        self.conv = GCNConv(num_features, width)
+
+    def forward(self, x, edge_index):
+        return self.conv(x, edge_index)
+
+
+def test_a_class_of_the_users_own_is_named_in_the_config_and_checked(root):
+    found = tiny_run(root, method="protonet", optimizer="fgsam", encoder=Net)
+    assert found.config["encoder"]["name"].endswith(":Net")
+    (check,) = found.results["encoder_checks"]
+    assert check["num_hops"] == 1
+    assert check["error"] < 1e-5
+    assert load_run(found.directory, graph=tiny_graph()).evaluate() == found.test
+
+
+def test_a_module_is_copied_and_asked_for_later(root):
+    torch.manual_seed(0)
+    module = GraphSAGE(40, 8, num_layers=2, out_channels=4)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    found = tiny_run(root, method="gpn", optimizer="adam", encoder=module)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    with pytest.raises(ValueError, match="the encoder"):
+        load_run(found.directory, graph=tiny_graph()).evaluate()
+    assert load_run(found.directory, graph=tiny_graph(), encoder=module).evaluate() == found.test
+
+
+def test_other_weights_in_a_module_are_another_run(root):
+    names = set()
+    for seed in range(2):
+        torch.manual_seed(seed)
+        encoder = GraphSAGE(40, 8, num_layers=1, out_channels=4)
+        names.add(tiny_run(root, method="protonet", optimizer="adam", encoder=encoder, num_episodes=1).directory)
+    assert len(names) == 2
+
+
+def test_functions_make_encoders_and_classes_stand_for_their_names(root):
+    made = tiny_run(root, method=ProtoNet, optimizer=SAM, encoder=lambda num_features: Net(num_features, 4))
+    assert made.results["objects"] == ["encoder", "graph"]
+    assert made.config["method"]["name"] == "protonet"
+    assert made.config["optimizer"]["name"] == "sam"
+
+
+class Differences(nn.Module):
+    def __init__(self, num_features):
+        super().__init__()
+        self.conv = EdgeConv(nn.Linear(2 * num_features, 8))
+
+    def forward(self, x, edge_index):
+        return self.conv(x, edge_index)
+
+
+def test_an_encoder_without_peer_is_refused_under_fgsam_alone(tmp_path):
+    with pytest.raises(ValueError, match=r"well-defined peer MLP .*EdgeConv"):
+        tiny_run(tmp_path, method="protonet", optimizer="fgsam", encoder=Differences)
+    assert tiny_run(tmp_path, method="protonet", optimizer="adam", encoder=Differences, num_episodes=1)
+
+
+def test_row_coupled_modules_are_refused(tmp_path):
+    class Coupled(Net):
+        def __init__(self, num_features):
+            super().__init__(num_features)
+            self.norm = nn.BatchNorm1d(8)
+
+        def forward(self, x, edge_index):
+            return self.norm(self.conv(x, edge_index))
+
+    with pytest.raises(ValueError, match="allow_inexact=True"):
+        tiny_run(tmp_path, method="protonet", optimizer="adam", encoder=Coupled)
+
+
+def test_an_unknown_option_names_the_nearest(tmp_path):
+    with pytest.raises(ValueError, match="Did you mean 'patience'"):
+        tiny_run(tmp_path, method="protonet", patiense=3)
+    with pytest.raises(TypeError, match="'train' to be a mapping"):
+        tiny_run(tmp_path, train=3)
+
+
+def test_single_options_go_where_they_belong():
+    config, _ = config_of_call(
+        method="gpn",
+        optimizer="fgsam_plus",
+        options={"rho": 0.3, "variant": "fgsam", "hidden": 8, "num_episodes": 5, "root": "here", "split": 3},
+    )
+    assert (config.optimizer.options["rho"], config.method.options["variant"]) == (0.3, "fgsam")
+    assert (config.encoder.options["hidden"], config.train.num_episodes) == (8, 5)
+    assert (config.run.root, config.dataset.split, config.evaluate.num_episodes) == ("here", 3, 1000)
+
+
+def test_entries_may_be_given_with_their_options():
+    config, objects = config_of_call(encoder={"name": "sgc", "dim": 4}, optimizer={"name": "sam", "rho": 0.4})
+    assert (config.encoder.name, config.encoder.options["dim"], config.optimizer.options["rho"]) == ("sgc", 4, 0.4)
+    assert objects == {}
+
+
+def test_double_precision_runs_in_double_precision(root):
+    found = tiny_run(root, method="protonet", optimizer="adam", dtype="float64", num_episodes=2)
+    assert load_run(found.directory, graph=tiny_graph()).evaluate() == found.test
+
+
+def test_the_stored_config_gives_the_same_run(root, finished):
+    stored = yaml.safe_load((finished.directory / "config.yaml").read_text())
+    assert stored == finished.config
+    assert stored["train"]["num_episodes"] == 20
+
+
+def test_an_unwritable_root_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"Choose another run\.root"):
+        tiny_run(tmp_path / "file", method="protonet")
+
+
+def test_execute_takes_what_a_config_cannot_name(root, finished):
+    options = {key: value for key, value in OPTIONS.items() if key != "progress"}
+    config, objects = config_of_call(
+        tiny_graph(), method="protonet", optimizer="sam", options={**options, "root": str(root)}
+    )
+    assert execute(config, progress="none", **objects).directory == finished.directory

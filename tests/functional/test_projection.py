@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fgsam.functional.projection import orthogonal_part, orthogonal_part_each, rescaled, rescaled_each
+from fgsam.functional.trees import add, dot, dots, norm, norms
+
+
+def random_tree(seed: int, shapes=((3, 2), (4,), (2, 2))) -> list[torch.Tensor | None]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, dtype=torch.float64, generator=generator) for shape in shapes]
+
+
+def test_orthogonal_part_is_orthogonal_and_leaves_a_parallel_rest():
+    b, a = random_tree(0), random_tree(1)
+    part = orthogonal_part(b, a)
+    assert abs(dot(part, a)) < 1e-14
+    along = add(b, part, alpha=-1.0)
+    factor = dot(b, a) / dot(a, a)
+    torch.testing.assert_close(along, [factor * one for one in a])
+
+
+def test_orthogonal_part_equals_the_printed_form():
+    b, a = random_tree(0), random_tree(1)
+    cosine = dot(b, a) / (norm(a) * norm(b))
+    printed = [x - norm(b) * cosine * y / norm(a) for x, y in zip(b, a, strict=True)]
+    torch.testing.assert_close(orthogonal_part(b, a), printed)
+
+
+def test_each_tensor_is_orthogonal_to_its_own_direction():
+    b, a = random_tree(0), random_tree(1)
+    assert all(abs(product) < 1e-14 for product in dots(orthogonal_part_each(b, a), a))
+
+
+def test_global_and_per_tensor_forms_agree_on_one_tensor_only():
+    b, a = random_tree(0), random_tree(1)
+    torch.testing.assert_close(orthogonal_part(b[:1], a[:1]), orthogonal_part_each(b[:1], a[:1]))
+    torch.testing.assert_close(rescaled(b[:1], a[:1]), rescaled_each(b[:1], a[:1]))
+    assert not torch.allclose(orthogonal_part(b, a)[0], orthogonal_part_each(b, a)[0])
+    assert not torch.allclose(rescaled(b, a)[0], rescaled_each(b, a)[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("project", [orthogonal_part, orthogonal_part_each])
+def test_a_parallel_vector_leaves_exactly_nothing(project, dtype):
+    a = [one.to(dtype) for one in random_tree(1)]
+    part = project([one * 3 for one in a], a)
+    assert all(torch.equal(one, torch.zeros_like(one)) for one in part)
+    assert all(torch.equal(one, torch.zeros_like(one)) for one in rescaled(part, a))
+
+
+@pytest.mark.parametrize("project", [orthogonal_part, orthogonal_part_each])
+def test_a_zero_direction_changes_nothing(project):
+    b = random_tree(0)
+    torch.testing.assert_close(project(b, [torch.zeros_like(one) for one in b]), b)
+    torch.testing.assert_close(project(b, [None, None, None]), b)
+
+
+def test_missing_entries_count_as_zero():
+    b, a = random_tree(0), random_tree(1)
+    part = orthogonal_part([None, *b[1:]], a)
+    dense = orthogonal_part([torch.zeros_like(a[0]), *b[1:]], a)
+    torch.testing.assert_close(part, dense)
+    each = orthogonal_part_each([None, *b[1:]], [a[0], None, a[2]])
+    assert each[0] is None
+    torch.testing.assert_close(each[1], b[1])
+    assert rescaled_each([None, b[1]], [a[0], None])[0] is None
+    assert norm(rescaled_each([None, b[1]], [a[0], None])) == 0
+
+
+def test_rescaled_vectors_have_the_length_of_the_other():
+    b, a = random_tree(0), random_tree(1)
+    torch.testing.assert_close(norm(rescaled(b, a)), norm(a))
+    torch.testing.assert_close(norms(rescaled_each(b, a)), norms(a))

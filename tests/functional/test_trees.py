@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fgsam.functional.trees import add, dot, dots, norm, norms, scale
+
+
+def random_tree(*dtypes: torch.dtype, missing: int | None = None) -> list[torch.Tensor | None]:
+    generator = torch.Generator().manual_seed(len(dtypes))
+    tensors = [torch.randn(3, i + 1, dtype=dtype, generator=generator) for i, dtype in enumerate(dtypes)]
+    return [None if i == missing else tensor for i, tensor in enumerate(tensors)]
+
+
+def test_norm_is_that_of_all_entries_in_one_vector():
+    tree = random_tree(torch.float64, torch.float64, torch.float64, missing=1)
+    flat = torch.cat([t.flatten() for t in tree if t is not None])
+    torch.testing.assert_close(norm(tree), flat.norm())
+    assert norms(tree)[1] is None
+    torch.testing.assert_close(norms(tree)[2], tree[2].norm())
+
+
+def test_norm_of_nothing_is_zero():
+    assert norm([None, None]) == 0
+    assert norm([]) == 0
+    assert dot([None], [torch.ones(2)]) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_norm_of_half_precision_does_not_overflow(dtype):
+    tree = [torch.full((1000,), 6e4, dtype=dtype)]
+    assert norm(tree).dtype == torch.float32
+    torch.testing.assert_close(norm(tree), tree[0].float().norm())
+    assert dot(tree, tree).isfinite()
+
+
+def test_norm_and_dot_of_mixed_types_are_real():
+    tree = random_tree(torch.float32, torch.float64, torch.complex128, torch.bfloat16)
+    expected = sum(t.abs().double().pow(2).sum() for t in tree)
+    assert not norm(tree).is_complex()
+    torch.testing.assert_close(norm(tree).double() ** 2, expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(dot(tree, tree).double(), expected, rtol=1e-5, atol=0)
+
+
+def test_complex_dot_is_that_of_real_and_imaginary_parts():
+    a, b = random_tree(torch.complex128), random_tree(torch.complex128, torch.float64)[:1]
+    expected = (torch.view_as_real(a[0]) * torch.view_as_real(b[0])).sum()
+    torch.testing.assert_close(dot(a, b), expected)
+    torch.testing.assert_close(dots(a, b)[0], expected)
+
+
+def test_add_counts_missing_entries_as_zero():
+    one, two = torch.ones(2), torch.full((2,), 2.0)
+    total = add([one, None, one, None], [two, two, None, None], alpha=0.5)
+    torch.testing.assert_close(total[:3], [torch.full((2,), 2.0), one, one])
+    assert total[3] is None
+
+
+def test_add_leaves_its_arguments_alone():
+    one, two = torch.ones(2), torch.full((2,), 2.0)
+    add([one], [two], alpha=3.0)
+    assert torch.equal(one, torch.ones(2))
+    assert torch.equal(two, torch.full((2,), 2.0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64])
+@pytest.mark.parametrize("factor", [2.0, torch.tensor(2.0), torch.tensor(2.0, dtype=torch.float64)])
+def test_scale_keeps_the_type(dtype, factor):
+    tree = [torch.ones(3, dtype=dtype), None, torch.ones(2, 2, dtype=dtype)]
+    for scaled in (scale(tree, factor), scale(tree, [factor, None, factor])):
+        assert scaled[1] is None
+        assert scaled[0].dtype == scaled[2].dtype == dtype
+        assert torch.equal(scaled[0], 2 * tree[0])
+
+
+def test_lists_of_different_length_are_refused():
+    with pytest.raises(ValueError, match="shorter"):
+        add([torch.ones(1)], [])

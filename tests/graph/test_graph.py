@@ -1,0 +1,150 @@
+import networkx
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from torch_geometric.data import Data, HeteroData
+
+from fgsam.graph.graph import Graph
+from fgsam.graph.sparse import SparseMatrix
+from tests.twins.graphs import dense_adjacency, dense_normalised, random_graph
+
+EDGES = [[0, 1, 2], [1, 2, 3]]
+LABELS = [0, 0, 1, 1]
+
+
+def graph_of(x=None, edges=EDGES, labels=LABELS, **options):
+    return Graph.from_arrays(np.eye(4) if x is None else x, edges, labels, **{"directed": False, **options})
+
+
+@pytest.mark.parametrize("directed", [True, False])
+@pytest.mark.parametrize("edges", ["row", "sym"])
+def test_normalised_weights_equal_the_dense_formula(directed, edges):
+    graph = random_graph(directed=directed)
+    if directed:  # parallel edges add up in the dense twin, but a self-loop is one loop in both
+        assert torch.equal(graph.adjacency.dense(), dense_adjacency(graph))
+    torch.testing.assert_close(graph.weights(edges).dense(), dense_normalised(graph, edges), rtol=0, atol=1e-15)
+
+
+def test_symmetrised_edges_come_once_in_each_direction():
+    graph = graph_of(edges=[[0, 1, 0, 0], [1, 0, 1, 2]])
+    assert graph.edge_index.t().tolist() == [[1, 0], [2, 0], [0, 1], [0, 2]]
+    assert not graph.is_directed
+
+
+def test_directed_edges_stay_as_given():
+    graph = graph_of(edges=[[0, 0, 2], [1, 1, 2]], directed=True)
+    assert graph.edge_index.t().tolist() == [[0, 1], [0, 1], [2, 2]]
+    assert graph.is_directed
+
+
+def test_degree_leaves_self_loops_out():
+    assert graph_of(edges=[[0, 1, 2], [0, 0, 0]], directed=True).degree.tolist() == [2.0, 0.0, 0.0, 0.0]
+
+
+def test_sparse_and_dense_storage_hold_the_same_graph():
+    x = np.zeros((4, 50), dtype=np.float32)
+    x[[0, 1, 3], [5, 7, 9]] = 2.0
+    sparse, dense = graph_of(x), graph_of(scipy.sparse.csr_array(np.ones((4, 2), dtype=np.float32)))
+    assert isinstance(sparse.x, SparseMatrix)
+    assert isinstance(dense.x, torch.Tensor)
+    assert sparse.digest == graph_of(scipy.sparse.csr_array(x)).digest
+    assert dense.digest == graph_of(np.ones((4, 2))).digest
+
+
+@pytest.mark.parametrize("change", ["edge", "label", "feature"])
+def test_digest_notices_every_change(change):
+    x, labels = np.eye(4), list(LABELS)
+    edges = [list(row) for row in EDGES]
+    if change == "edge":
+        edges[0][0] = 3
+    elif change == "label":
+        labels[0] = 1
+    else:
+        x[0, 1] = 1.0
+    assert graph_of(x, edges, labels).digest != graph_of().digest
+
+
+def test_digest_ignores_the_order_of_edges():
+    assert graph_of(edges=[[2, 1, 0], [3, 2, 1]]).digest == graph_of().digest
+
+
+@pytest.mark.parametrize("edges", ["row", "sym"])
+def test_kept_product_equals_weights_times_features(edges):
+    x = scipy.sparse.random(40, 300, density=0.02, random_state=0, format="csr", dtype=np.float64)
+    graph = random_graph()
+    sparse = Graph.from_arrays(x, graph.edge_index, graph.labels, directed=True)
+    expected = dense_normalised(sparse, edges) @ torch.from_numpy(x.toarray())
+    torch.testing.assert_close(sparse.product(edges).dense(), expected, rtol=0, atol=1e-15)
+    torch.testing.assert_close(graph.product(edges), dense_normalised(graph, edges) @ graph.x, rtol=0, atol=1e-14)
+
+
+def test_pyg_data_gives_the_same_graph_as_its_arrays():
+    edges = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+    data = Data(x=torch.eye(3), edge_index=edges, y=torch.tensor([[0], [1], [0]]))
+    assert Graph.from_pyg(data).digest == Graph.from_arrays(np.eye(3), edges, [0, 1, 0], directed=False).digest
+
+
+def test_pyg_edges_without_reverse_need_a_choice():
+    data = Data(x=torch.eye(3), edge_index=torch.tensor([[0, 1], [1, 2]]), y=torch.tensor([0, 1, 0]))
+    with pytest.raises(ValueError, match="Pass directed=True to keep them as given"):
+        Graph.from_pyg(data)
+    assert Graph.from_pyg(data, directed=True).num_edges == 2
+    assert Graph.from_pyg(data, directed=False).num_edges == 4
+
+
+def test_heterogeneous_data_is_refused_with_the_way_out():
+    data = HeteroData()
+    data["paper"].x = torch.eye(2)
+    with pytest.raises(TypeError, match="node types paper.*to_homogeneous"):
+        Graph.from_pyg(data)
+
+
+def test_networkx_attributes_become_features_labels_and_weights():
+    g = networkx.DiGraph()
+    g.add_node("a", x=[1.0, 0.0], y=1)
+    g.add_node("b", x=[0.0, 1.0])
+    g.add_edge("a", "b", w=0.5)
+    graph = Graph.from_networkx(g, weight="w")
+    assert graph.edge_index.tolist() == [[0], [1]]
+    assert graph.edge_weight.tolist() == [0.5]
+    assert graph.labels.tolist() == [1, -1]
+
+
+def test_networkx_node_without_features_is_named():
+    with pytest.raises(ValueError, match="every node to have the attribute 'x' .*first: 0"):
+        Graph.from_networkx(networkx.path_graph(3))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"edges": [[0, 9], [1, 2]]}, r"name nodes 0\.\.3 \(got edge 1: 9 -> 2\)"),
+        ({"edges": [[0, -1], [1, 2]]}, r"got edge 1: -1 -> 2"),
+        ({"edges": [0, 1, 2]}, r"shape \[2, num_edges\]"),
+        ({"edges": [[0.5], [1.0]]}, "whole numbers of shape"),
+        ({"x": np.array([[np.nan]] * 4)}, "finite features in 'x' .got 4 NaN or infinite"),
+        ({"x": np.array([[np.inf]] * 4)}, "finite features"),
+        ({"x": np.ones(4)}, r"numbers of shape \[num_nodes, num_features\]"),
+        ({"labels": [0, 1]}, r"one class a node \(got shape \[2\] for 4 nodes\)"),
+        ({"labels": [0, 1, 0.5, 1]}, "whole numbers from 0 on"),
+        ({"labels": [0, 1, -2, 1]}, "-1 where unknown"),
+        ({"edge_weight": [1.0, np.nan, 1.0]}, "one finite number an edge"),
+    ],
+)
+def test_a_fault_is_named_with_its_value(change, message):
+    with pytest.raises(ValueError, match=message):
+        graph_of(**change)
+
+
+@pytest.mark.parametrize("nodes", [[0, 4], [-1], [[0, 1]]])
+def test_nodes_out_of_range_are_refused(nodes):
+    with pytest.raises(ValueError, match=r"numbers in 0\.\.3"):
+        graph_of().field(nodes, 1)
+
+
+def test_a_node_named_twice_is_refused():
+    for hops in (0, 1):
+        with pytest.raises(ValueError, match="node 2 more than once"):
+            graph_of().field([1, 2, 2], hops)
+    assert graph_of().field([1, 2], 1).num_targets == 2

@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import GCNConv, PairNorm
+from typer.testing import CliRunner, Result
+
+from fgsam.cli import app
+
+TINY = [
+    *("dataset.num_nodes=600", "dataset.num_classes=12", "dataset.num_features=100", "dataset.words_per_node=20"),
+    *("episode.n_way=2", "episode.k_shot=2", "episode.num_query=3"),
+    *("train.num_episodes=20", "train.val_every=10", "train.val_episodes=10", "evaluate.num_episodes=20"),
+]
+
+
+class CoupledNet(nn.Module):
+    """Rows depend on each other through the norm."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.conv = GCNConv(in_channels, 8)
+        self.norm = PairNorm()
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.conv(x, edge_index))
+        return out
+
+
+class CachedNet(nn.Module):
+    """Keeps the first graph it sees."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.conv = GCNConv(in_channels, 8, cached=True)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        out: Tensor = self.conv(x, edge_index)
+        return out
+
+
+def call(*args: str) -> Result:
+    return CliRunner().invoke(app, list(args))
+
+
+def run_tiny(folder: Path, *args: str) -> Result:
+    return call("run", *TINY, f"run.root={folder}/runs", *args)
+
+
+def result_of(folder: Path, *args: str) -> dict[str, object]:
+    done = run_tiny(folder, "--json", *args)
+    assert done.exit_code == 0, done.stderr
+    content: dict[str, object] = json.loads(done.stdout)
+    return content
+
+
+def fault_of(*args: str, folder: Path) -> str:
+    done = run_tiny(folder, *args)
+    assert done.exit_code == 2, (done.exit_code, done.stdout, done.exception)
+    assert "Traceback" not in done.stderr
+    assert done.stderr.rpartition("Error: ")[1]
+    return done.stderr
+
+
+def own_graph(folder: Path, **changes: np.ndarray) -> Path:
+    rng = np.random.default_rng(0)
+    labels = np.arange(12).repeat(20)
+    arrays = {
+        "x": rng.random((240, 16), dtype=np.float32),
+        "edge_index": rng.integers(0, 240, (2, 900)),
+        "labels": labels,
+        "directed": np.asarray(False),
+    }
+    path = folder / "graph.npz"
+    np.savez(path, **{**arrays, **changes})
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    return result_of(tmp_path_factory.mktemp("cli"))
+
+
+def test_json_has_every_promised_key(finished: dict[str, object]):
+    promised = (
+        "test_accuracy test_interval val_accuracy ms_per_episode peak_memory_mb num_episodes weights_digest run_dir"
+    )
+    assert {*promised.split(), "config", "floors"} <= set(finished)
+    assert 0 <= finished["test_accuracy"] <= 1  # type: ignore[operator]
+    assert Path(str(finished["run_dir"])).is_dir()
+    assert finished["config"]["optimizer"]["name"] == "fgsam_plus"  # type: ignore[index]
+
+
+def test_floors_are_tested_on_the_same_episodes(finished: dict[str, object]):
+    floors = finished["floors"]
+    assert set(floors) == {"raw_lr", "sgc_lr", "sgc_prototype"}  # type: ignore[call-overload]
+    banks = set()
+    for directory in [finished["run_dir"], *(floor["run_dir"] for floor in floors.values())]:  # type: ignore[attr-defined]
+        result = json.loads((Path(str(directory)) / "result.json").read_text())
+        banks.add(result["results"]["digests"]["test_bank"])
+    assert len(banks) == 1
+
+
+def test_a_run_ends_in_a_table_with_the_floors_and_the_place(finished: dict[str, object]):
+    folder = Path(str(finished["run_dir"])).parent
+    done = call("run", *TINY, f"run.root={folder}")
+    assert done.exit_code == 0, done.stderr
+    for text in ("test accuracy", "ms an episode", "±", "raw_lr", "sgc_lr", "sgc_prototype", "2-way 2-shot"):
+        assert text in done.stdout
+    assert f"Saved in {finished['run_dir']}" in done.stdout
+
+
+def test_a_learner_below_a_floor_is_called_so(finished: dict[str, object]):
+    folder = Path(str(finished["run_dir"])).parent
+    done = call("run", *TINY, f"run.root={folder}")
+    best_floor = max(floor["test_accuracy"] for floor in finished["floors"].values())  # type: ignore[attr-defined]
+    assert ("is below the floor" in done.stdout) == (finished["test_accuracy"] < best_floor)
+
+
+def test_floors_can_be_left_out(tmp_path: Path):
+    assert result_of(tmp_path, "--no-floors", "method.name=protonet")["floors"] == {}
+
+
+def test_a_floor_is_a_run_of_its_own(tmp_path: Path):
+    found = result_of(tmp_path, "method.name=sgc_lr")
+    assert set(found["floors"]) == {"raw_lr", "sgc_prototype"}  # type: ignore[call-overload]
+    assert found["weights_digest"] is None
+
+
+def test_evaluate_repeats_the_stored_result(finished: dict[str, object]):
+    done = call("evaluate", str(finished["run_dir"]))
+    assert done.exit_code == 0, done.stderr
+    assert "The stored weights give the stored result." in done.stdout
+
+
+def test_dry_run_names_the_directory_and_writes_nothing(finished: dict[str, object], tmp_path: Path):
+    folder = tmp_path / "none"
+    done = call("run", *TINY, f"run.root={folder}", "--dry-run")
+    assert done.exit_code == 0, done.stderr
+    assert "n_way: 2" in done.stdout
+    assert "training episodes at most" in done.stdout
+    assert str(folder / Path(str(finished["run_dir"])).name) in done.stdout
+    assert not folder.exists()
+
+
+def test_dry_run_prints_one_json_object(tmp_path: Path):
+    done = run_tiny(tmp_path, "--dry-run", "--json")
+    assert set(json.loads(done.stdout)) == {"run_dir", "num_episodes", "config"}
+
+
+def test_config_show_names_value_source_and_meaning():
+    done = call("config", "show", "coauthor_cs/gpn", "episode.n_way=2")
+    assert done.exit_code == 0, done.stderr
+    lines = {
+        line.split()[0]: " ".join(line.split()[1:]) for line in done.stdout.splitlines() if "." in line.split("  ")[0]
+    }
+    assert lines["episode.n_way"] == "2 command line classes in an episode"
+    assert lines["dataset.name"].startswith("coauthor_cs file named graph")
+    assert lines["episode.k_shot"].startswith("3 default")
+
+
+@pytest.mark.parametrize("verb", ["optimizers", "methods"])
+def test_tables_list_every_entry(verb: str):
+    from fgsam.registry import METHODS, OPTIMIZERS
+
+    done = call(verb)
+    assert done.exit_code == 0, done.stderr
+    for name in {"optimizers": OPTIMIZERS, "methods": METHODS}[verb]:
+        assert name in done.stdout.split()
+
+
+def test_data_list_names_every_graph():
+    done = call("data", "list")
+    assert done.exit_code == 0, done.stderr
+    for name in ("synthetic", "coauthor_cs", "corafull_derived", "clothing20"):
+        assert name in done.stdout
+
+
+def test_data_show_prints_the_card():
+    done = call("data", "show", "coauthor_cs")
+    assert done.exit_code == 0, done.stderr
+    assert "18333" in done.stdout.replace(",", "").replace("_", "")
+
+
+def test_data_show_names_the_nearest_graph():
+    done = call("data", "show", "coauthor")
+    assert done.exit_code == 2
+    assert "Did you mean 'coauthor_cs'" in done.stderr
+
+
+def test_all_faults_of_a_config_are_shown(tmp_path: Path):
+    text = fault_of("method.name=gnp", "train.patience=0", "episode.n_wya=3", folder=tmp_path)
+    assert "got 3 faults" in text
+    assert "Did you mean 'gpn'" in text
+    assert "'train.patience' to be greater than or equal to 1" in text
+    assert "Did you mean 'n_way'" in text
+
+
+def test_two_configs_are_too_many(tmp_path: Path):
+    assert "Expected one config and overrides" in fault_of("quickstart", "coauthor_cs/gpn", folder=tmp_path)
+
+
+def test_an_unknown_config_file_is_named(tmp_path: Path):
+    assert "Did you mean 'quickstart'" in fault_of("quickstrat", folder=tmp_path)
+
+
+def test_a_missing_option_value_is_a_usage_error():
+    done = call("run", "--jsn")
+    assert done.exit_code == 2
+    assert "No such option" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("episode.n_way=9", "n_way"),
+        ("episode.num_query=400", "num_query"),
+        ("optimizer.rho=-1", "'rho' to be at least 0"),
+        ("encoder.dropout=2", "'dropout' to be between 0 and 1"),
+        ("dataset.split=nope", "split"),
+        ("dataset.homophily=3", "'homophily' to be between 0 and 1"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named(override: str, message: str, tmp_path: Path):
+    text = fault_of(override, folder=tmp_path)
+    assert "Expected" in text
+    assert message in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"edge_index": np.array([[0, 240], [1, 2]])}, "240"),
+        ({"x": np.full((240, 16), np.nan, dtype=np.float32)}, "finite"),
+        ({"labels": np.arange(12).repeat(19)}, "labels"),
+        ({"x": np.array([{}] * 240)}, "never unpickled"),
+    ],
+)
+def test_a_broken_own_graph_is_named(changes: dict[str, np.ndarray], message: str, tmp_path: Path):
+    path = own_graph(tmp_path, **changes)
+    done = call("run", f"dataset.path={path}", f"run.root={tmp_path}/runs", *TINY[4:])
+    assert done.exit_code == 2, done.exception
+    assert message in done.stderr
+
+
+def test_an_own_graph_runs(tmp_path: Path):
+    done = call("run", f"dataset.path={own_graph(tmp_path)}", f"run.root={tmp_path}/runs", "--no-floors", *TINY[4:])
+    assert done.exit_code == 0, done.stderr
+
+
+def test_a_missing_own_graph_is_named(tmp_path: Path):
+    done = call("run", f"dataset.path={tmp_path}/none.npz")
+    assert done.exit_code == 2
+    assert f"{tmp_path}/none.npz" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("net", "optimizer", "message"),
+    [("CoupledNet", "adam", "allow_inexact"), ("CoupledNet", "fgsam", "PairNorm"), ("CachedNet", "adam", "cached")],
+)
+def test_a_module_that_cannot_be_used_is_refused(net: str, optimizer: str, message: str, tmp_path: Path):
+    text = fault_of(f"encoder.name={__name__}:{net}", f"optimizer.name={optimizer}", folder=tmp_path)
+    assert message in text
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_non_finite_loss_stops_with_the_episode(tmp_path: Path):
+    text = fault_of("optimizer.name=sgd", "optimizer.lr=1e30", folder=tmp_path)
+    assert "episode" in text
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK nonsense", None])
+def test_a_damaged_checkpoint_is_refused(damage: bytes | None, tmp_path: Path):
+    directory = Path(str(result_of(tmp_path, "--no-floors")["run_dir"]))
+    (directory / "result.json").unlink()
+    checkpoint = directory / "checkpoint.fgsam"
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[: len(content) // 2] if damage is None else damage)
+    assert "checkpoint.fgsam" in fault_of("--no-floors", folder=tmp_path)
+
+
+class Trap:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (os.environ["FGSAM_TRAP"],)
+
+
+def test_a_foreign_checkpoint_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FGSAM_TRAP", str(tmp_path / "sprung"))
+    directory = Path(str(result_of(tmp_path, "--no-floors")["run_dir"]))
+    (directory / "result.json").unlink()
+    torch.save({"trainer": Trap()}, directory / "checkpoint.fgsam")
+    assert "checkpoint.fgsam" in fault_of("--no-floors", folder=tmp_path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_changed_result_is_refused(tmp_path: Path):
+    directory = Path(str(result_of(tmp_path, "--no-floors")["run_dir"]))
+    text = (directory / "result.json").read_text()
+    (directory / "result.json").write_text(text.replace('"test_accuracy": 0.', '"test_accuracy": 1.'))
+    assert "digest" in fault_of("--no-floors", folder=tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+    (tmp_path / "runs").write_text("a file")
+    text = fault_of(folder=tmp_path)
+    assert f"{tmp_path}/runs" in text
+    assert "Choose another" in text
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fgsam.files.os.fsync", full)
+    text = fault_of(folder=tmp_path)
+    assert "No space left on device" in text
+    assert "Free space" in text
+
+
+def test_evaluate_of_no_run_is_a_fault(tmp_path: Path):
+    done = call("evaluate", str(tmp_path / "none"))
+    assert done.exit_code == 2
+    assert "to be a run directory" in done.stderr
+    done = call("evaluate", str(tmp_path))
+    assert done.exit_code == 2
+    assert "to hold a finished run" in done.stderr
+
+
+def test_a_traceback_is_shown_on_request(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FGSAM_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="Expected a known section"):
+        CliRunner().invoke(app, ["run", "a.b=1"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_at_the_next_episode_and_says_how_to_go_on(number: signal.Signals, tmp_path: Path):
+    root = tmp_path / "runs"
+    command = [sys.executable, "-m", "fgsam", "run", *TINY, f"run.root={root}", "train.num_episodes=1000000"]
+    with subprocess.Popen([*command, "train.patience=1000000"], stderr=subprocess.PIPE, text=True) as process:
+        limit = time.monotonic() + 60
+        while not list(root.glob("*/log.jsonl")) and time.monotonic() < limit:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        process.send_signal(number)
+        _, text = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Run the same command again to go on" in text
+    assert "Traceback" not in text
