@@ -121,7 +121,6 @@ def _measure_memory(graph: Any, rows: list[dict[str, Any]]) -> float:
 
 
 def _own_peak(file: Path, method: str, path: str, optimizer: str) -> float:
-    import fgsam.nn.encoders  # the imports that every cell has
     from benchmarks import full_graph  # noqa: F401
     from benchmarks.harness import peak_memory_mb
     from fgsam.registry import METHODS, OPTIMIZERS

@@ -15,7 +15,6 @@ import multiprocessing
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,7 +31,14 @@ OPTIMIZERS = ("adam", "sam", "fgsam", "fgsam_plus")
 FLOORS = ("raw_lr", "sgc_lr", "sgc_prototype")
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "published": {"lr": 0.005, "hidden": 32, "dim": 16, "dropout": 0.5, "rho": {"fgsam_plus": 0.1}, "default_rho": 0.05},
+    "published": {
+        "lr": 0.005,
+        "hidden": 32,
+        "dim": 16,
+        "dropout": 0.5,
+        "rho": {"fgsam_plus": 0.1},
+        "default_rho": 0.05,
+    },
     "wide": {"lr": 0.005, "hidden": 128, "dim": 64, "dropout": 0.5, "rho": {}, "default_rho": 0.1},
     "wide, no dropout": {"lr": 0.002, "hidden": 128, "dim": 64, "dropout": 0.0, "rho": {}, "default_rho": 0.1},
     "wide, far": {"lr": 0.005, "hidden": 128, "dim": 64, "dropout": 0.5, "rho": {}, "default_rho": 0.5},
@@ -98,13 +104,12 @@ def _cells(arguments: argparse.Namespace) -> Iterator[Cell]:
 
 def _run_all(cells: list[Cell], root: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    start, seconds = time.monotonic(), Counter[str]()
+    start = time.monotonic()
     context = multiprocessing.get_context("spawn")
     with context.Pool(arguments.workers) as pool:
         jobs = ((cell, root, arguments.quick) for cell in cells)
         for done, row in enumerate(pool.imap_unordered(_run_one, jobs), start=1):
             rows.append(row)
-            seconds["computed"] += row["seconds"]
             if done == 10 or done % 50 == 0 or done == len(cells):
                 elapsed = time.monotonic() - start
                 left = (len(cells) - done) * elapsed / done
@@ -147,9 +152,9 @@ def options_of(cell: Cell, *, is_quick: bool = False) -> dict[str, Any]:
     setting = SETTINGS[cell.setting]
     optimizer = {"name": cell.optimizer, "lr": setting["lr"]}
     if cell.optimizer != "adam":
-        optimizer["rho"] = setting["rho"].get(cell.optimizer, setting["default_rho"])
-    encoder = {"name": "gcn"} | {name: setting[name] for name in ("hidden", "dim", "dropout")}
-    return options | {"encoder": encoder, "optimizer": optimizer, "num_episodes": 60 if is_quick else 1000}
+        optimizer["rho"] = setting["rho"][cell.optimizer]
+    num_episodes = 60 if is_quick else 1000
+    return options | {"encoder": setting["encoder"], "optimizer": optimizer, "num_episodes": num_episodes}
 
 
 def _arguments() -> argparse.Namespace:

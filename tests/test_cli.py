@@ -259,7 +259,7 @@ def test_an_own_graph_runs(tmp_path: Path):
 
 
 def test_a_missing_own_graph_is_named(tmp_path: Path):
-    done = call("run", f"dataset.path={tmp_path}/none.npz")
+    done = call("run", f"dataset.path={tmp_path}/none.npz", f"run.root={tmp_path}/runs")
     assert done.exit_code == 2
     assert f"{tmp_path}/none.npz" in done.stderr
 

@@ -2,9 +2,9 @@
 
 Classes belong to areas. A document mixes a background that all share, with Zipf frequencies, and topical words; an
 area has a pool of topical words, and a class prefers some words of its area's pool. So classes of one area resemble
-each other, and a learner that finds out on some classes which words are topical gains on others. Every document leans
-to a second class of its area, with some of its words and most of the citations that leave its class. A few documents
-receive many citations.
+each other, and a learner that finds out on some classes which words are topical gains on others. Documents cite mostly
+documents of the same home. The home is the own class, but for strays: these live in another class, so that their words
+and their neighbours disagree. A few documents receive many citations.
 
 Only sums, products, quotients and ``Generator.random`` enter, whose bits are the same on every machine.
 """
@@ -23,11 +23,11 @@ from fgsam.graph.graph import Graph
 NAME = "synthetic"
 _SMALLEST_CLASS = 15
 _CLASSES_PER_AREA = 20
-_SECOND_SHARE = 0.8
-"""Share of the citations out of a node's class that go to its second class."""
+_HOME_SHARE = 0.75
+"""Share of the citations that stay in the home of a document; the others go anywhere."""
 _REPEATED = 1.025
 """Words drawn for each different word in a document."""
-_MAX_ROUNDS = 200
+_MAX_ROUNDS = 100
 
 
 def load(
@@ -39,7 +39,7 @@ def load(
     words_per_node: float = 60.0,
     topic_share: float = 0.22,
     class_share: float = 0.2,
-    overlap: float = 0.6,
+    stray_share: float = 0.21,
     homophily: float = 0.57,
     mean_degree: float = 6.40843,
     seed: int = 0,
@@ -55,7 +55,7 @@ def load(
         words_per_node: Mean number of different words in a document, about.
         topic_share: Share of a document's words that are topical, in [0, 1]; lower is harder.
         class_share: Share of the topical words that tell the class and not only its area, in [0, 1]; lower is harder.
-        overlap: Largest share of a document's topical words from a second class, in [0, 1]; higher is harder.
+        stray_share: Share of documents whose home is another class, from 0 to (1 - homophily) / 2; higher is harder.
         homophily: Share of citations inside a class, in [0, 1]; lower is harder.
         mean_degree: Mean number of neighbours, from 2 to a quarter of the nodes.
         seed: Another seed, another graph.
@@ -71,7 +71,8 @@ def load(
     """
     del root
     check_positive(words_per_node=words_per_node)
-    check_fraction(topic_share=topic_share, class_share=class_share, overlap=overlap, homophily=homophily)
+    check_fraction(topic_share=topic_share, class_share=class_share, homophily=homophily)
+    _check_between("stray_share", stray_share, 0, (1 - homophily) / 2)
     _check_between("num_classes", num_classes, 2, num_nodes / 2)
     _check_between("mean_degree", mean_degree, 2, num_nodes / 4)
     _check_between("num_features", num_features, max(40, 2 * words_per_node), 10_000_000)
@@ -79,13 +80,12 @@ def load(
     areas = _areas(num_classes, rng)
     # Nodes are made class by class and shuffled at the end.
     labels = np.repeat(np.arange(num_classes), _class_sizes(num_nodes, num_classes))
-    second = _second_classes(labels, areas, rng)
+    home = _homes(labels, num_classes, stray_share, rng)
     tables = _topics(num_features, areas, rng)
     node, word = _background(num_nodes, num_features, words_per_node, rng)
     topical = np.flatnonzero(rng.random(len(word)) < topic_share)
-    subject = _subjects(node[topical], labels, second, overlap, rng)
-    word[topical] = _topical_words(subject, areas, tables, class_share, rng)
-    edges = _citations(labels, second, int(mean_degree * num_nodes / 2 + 0.5), homophily, rng)
+    word[topical] = _topical_words(labels[node[topical]], areas, tables, class_share, rng)
+    edges = _citations(labels, home, int(mean_degree * num_nodes / 2 + 0.5), homophily, rng)
     order = _permutation(num_nodes, rng)
     x = _bag_of_words(node, word, (num_nodes, num_features))[order]
     return Graph.from_arrays(
@@ -99,7 +99,7 @@ def _check_between(name: str, value: float, low: float, high: float) -> None:
 
 
 def _class_sizes(num_nodes: int, num_classes: int) -> np.ndarray:
-    """Sizes in ascending order, shaped like those of CoraFull: 15 to 928 with median 241 at its size."""
+    """Sizes in ascending order, shaped like those of CoraFull: 15 to 928 at its size."""
     smallest = min(_SMALLEST_CLASS, num_nodes // num_classes)
     place = np.arange(num_classes) / (num_classes - 1)
     fourth = place * place * place * place
@@ -116,17 +116,12 @@ def _areas(num_classes: int, rng: np.random.Generator) -> np.ndarray:
     return areas
 
 
-def _second_classes(labels: np.ndarray, areas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A class of the same area for each node, to which it leans; its own class where the area has no other."""
-    by_area = np.argsort(areas, kind="stable")
-    sizes = np.bincount(areas)
-    first = np.cumsum(sizes) - sizes
-    place = np.empty_like(by_area)
-    place[by_area] = np.arange(len(areas)) - first[areas[by_area]]
-    area = areas[labels]
-    step = 1 + np.floor(rng.random(len(labels)) * (sizes[area] - 1)).astype(np.int64)
-    second: np.ndarray = by_area[first[area] + (place[labels] + step) % sizes[area]]
-    return second
+def _homes(labels: np.ndarray, num_classes: int, stray_share: float, rng: np.random.Generator) -> np.ndarray:
+    """Class that each node lives in: its own, for a stray any other one."""
+    step = 1 + np.floor(rng.random(len(labels)) * (num_classes - 1)).astype(np.int64)
+    strays = rng.random(len(labels)) < stray_share
+    homes: np.ndarray = np.where(strays, (labels + step) % num_classes, labels)
+    return homes
 
 
 def _topics(num_features: int, areas: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -150,26 +145,17 @@ def _background(
     return node, _permutation(num_features, rng)[np.minimum(rank, num_features - 1)]
 
 
-def _subjects(
-    node: np.ndarray, labels: np.ndarray, second: np.ndarray, overlap: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Class that each topical word is about: that of its node, or the second one, as far as the node leans to it."""
-    leaning = overlap * rng.random(len(labels))
-    leans: np.ndarray = rng.random(len(node)) < leaning[node]
-    return np.where(leans, second[node], labels[node])
-
-
 def _topical_words(
-    subject: np.ndarray,
+    class_ids: np.ndarray,
     areas: np.ndarray,
     tables: tuple[np.ndarray, np.ndarray],
     class_share: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
     pools, preferred = tables
-    of_class = rng.random(len(subject)) < class_share
-    number = rng.random(len(subject))
-    return np.where(of_class, _choose(preferred, subject, number), _choose(pools, areas[subject], number))
+    of_class = rng.random(len(class_ids)) < class_share
+    number = rng.random(len(class_ids))
+    return np.where(of_class, _choose(preferred, class_ids, number), _choose(pools, areas[class_ids], number))
 
 
 def _choose(words: np.ndarray, row: np.ndarray, number: np.ndarray) -> np.ndarray:
@@ -184,12 +170,16 @@ def _bag_of_words(node: np.ndarray, word: np.ndarray, shape: tuple[int, int]) ->
 
 
 def _citations(
-    labels: np.ndarray, second: np.ndarray, num_pairs: int, homophily: float, rng: np.random.Generator
+    labels: np.ndarray, home: np.ndarray, num_pairs: int, homophily: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw undirected pairs, none twice, until the wanted number is there and every node has one."""
+    """Draw undirected pairs, none twice, until the wanted numbers are there and every node has one."""
     num_nodes = len(labels)
-    # Pareto weights: degrees fall off with exponent about 3, as in citation graphs.
+    num_same = int(homophily * num_pairs + 0.5)
+    # Pareto weights: degrees fall off with exponent about 3, as in citation graphs. Nodes stand home by home.
+    order = np.argsort(home, kind="stable")
     weight = np.concatenate([[0.0], np.cumsum(1.0 / np.sqrt(rng.random(num_nodes) + 1e-3))])
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(home, minlength=labels.max() + 1))])
+    labels, home = labels[order], home[order]
     keys = np.empty(0, dtype=np.int64)
     for _ in range(_MAX_ROUNDS):
         ends = np.concatenate(np.divmod(keys, num_nodes))
@@ -197,51 +187,35 @@ def _citations(
         if not len(sources):
             # A surplus makes up for the pairs that are turned down.
             sources = _by_weight(weight, 0, num_nodes, rng.random(2 * (num_pairs - len(keys)) + 16))
-        targets = _targets(sources, labels, second, weight, homophily, rng)
-        met = targets >= 0
-        low, high = np.minimum(sources, targets)[met], np.maximum(sources, targets)[met]
-        keys = _unique_in_order(np.concatenate([keys, low * num_nodes + high]))[:num_pairs]
+        at_home = rng.random(len(sources)) < _HOME_SHARE
+        start = np.where(at_home, bounds[home[sources]], 0)
+        end = np.where(at_home, bounds[home[sources] + 1], num_nodes)
+        targets = _by_weight(weight, start, end, rng.random(len(sources)))
+        drawn = (np.minimum(sources, targets) * num_nodes + np.maximum(sources, targets))[sources != targets]
+        keys = _within_quota(np.concatenate([keys, drawn]), labels, num_same, num_pairs - num_same)
         if len(keys) == num_pairs:
-            return np.stack(np.divmod(keys, num_nodes))
+            pairs: np.ndarray = order[np.stack(np.divmod(keys, num_nodes))]
+            return pairs
     raise ValueError(
         f"Expected room for {num_pairs} citations (placed {len(keys)}). "
         "Lower 'mean_degree', bring 'homophily' nearer to 0.5, or raise 'num_nodes'."
     )
 
 
-def _targets(
-    sources: np.ndarray,
-    labels: np.ndarray,
-    second: np.ndarray,
-    weight: np.ndarray,
-    homophily: float,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Choose whom each source cites: its class, else its second class, else anybody; -1 where the choice is void."""
-    kind = rng.random(len(sources))
-    same = kind < homophily
-    leans = ~same & (kind < homophily + (1.0 - homophily) * _SECOND_SHARE)
-    sizes = np.bincount(labels)
-    first = np.cumsum(sizes) - sizes
-    group = np.where(leans, second[sources], labels[sources])
-    start = np.where(same | leans, first[group], 0)
-    end = np.where(same | leans, first[group] + sizes[group], len(labels))
-    targets = _by_weight(weight, start, end, rng.random(len(sources)))
-    void = (targets == sources) | ((labels[targets] == labels[sources]) != same)
-    return np.where(void, -1, targets)
+def _within_quota(keys: np.ndarray, labels: np.ndarray, num_same: int, num_other: int) -> np.ndarray:
+    """Keep the first of equal pairs, then the first so many pairs inside and the first so many between classes."""
+    keys = keys[np.sort(np.unique(keys, return_index=True)[1])]
+    first, second = np.divmod(keys, len(labels))
+    same = labels[first] == labels[second]
+    kept: np.ndarray = keys[np.where(same, np.cumsum(same) <= num_same, np.cumsum(~same) <= num_other)]
+    return kept
 
 
 def _by_weight(weight: np.ndarray, start: np.ndarray | int, end: np.ndarray | int, number: np.ndarray) -> np.ndarray:
     """Choose nodes from ``start`` to ``end - 1`` by cumulated weight, one for each number in ``[0, 1)``."""
     level = weight[start] + number * (weight[end] - weight[start])
-    return np.clip(np.searchsorted(weight, level, side="right") - 1, start, np.asarray(end) - 1)
-
-
-def _unique_in_order(keys: np.ndarray) -> np.ndarray:
-    """Keep the first of equal keys, in the order given."""
-    first: np.ndarray = np.sort(np.unique(keys, return_index=True)[1])
-    kept: np.ndarray = keys[first]
-    return kept
+    chosen: np.ndarray = np.clip(np.searchsorted(weight, level, side="right") - 1, start, np.asarray(end) - 1)
+    return chosen
 
 
 def _permutation(size: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,43 +1,34 @@
-"""From a config, or objects in its place, to the graph, episodes, nets and optimizer of a run."""
+"""From a config, or objects in its place, to the nets and the optimizer of a run."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import inspect
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from fgsam.data.load import load_graph
 from fgsam.engine.checkpoint import weights_digest
 from fgsam.engine.config_model import RunConfig
-from fgsam.engine.train import seeded
-from fgsam.episodes.bank import EpisodeBank
-from fgsam.episodes.sampler import EpisodeSampler
-from fgsam.episodes.split import ClassSplit
-from fgsam.episodes.streams import generator
+from fgsam.engine.evaluate import BUILT_IN
+from fgsam.engine.seeding import seeded
 from fgsam.graph.graph import Graph
 from fgsam.methods.base import Method
+from fgsam.methods.floors import Floor
 from fgsam.nn.encoders import Encoder
-from fgsam.nn.module import ModuleEncoder, check_field_equals_full, wrap
-from fgsam.nn.peer import check_peer
 from fgsam.optim.base import SharpnessAware
-from fgsam.registry import DATASETS, ENCODERS, METHODS, OPTIMIZERS
+from fgsam.registry import ENCODERS, METHODS, OPTIMIZERS
 
 BASES: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
 }
-
-_newest_graph: dict[str, Graph] = {}
 
 
 @dataclass(frozen=True)
@@ -60,112 +51,16 @@ class Entries:
 
         Raises:
             ValueError: If a name is unknown or cannot be imported.
+            TypeError: If a method or an optimizer is no class of the package's kind.
         """
         tables = {"encoder": ENCODERS, "method": METHODS, "optimizer": OPTIMIZERS}
-        return cls(
-            **{
-                part: objects[part] if objects.get(part) is not None else table.load(getattr(config, part).name)
-                for part, table in tables.items()
-            }
-        )
-
-
-@dataclass(frozen=True)
-class Data:
-    """The graph, its class split, and the episodes that a run learns, chooses and is tested on."""
-
-    graph: Graph
-    split: ClassSplit
-    sampler: EpisodeSampler
-    val_bank: EpisodeBank
-    test_bank: EpisodeBank
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """The sha256 of each part that decides about results."""
-        return {
-            "data": self.graph.digest,
-            "split": self.split.digest,
-            "val_bank": self.val_bank.digest,
-            "test_bank": self.test_bank.digest,
+        parts = {
+            part: objects[part] if objects.get(part) is not None else table.load(getattr(config, part).name)
+            for part, table in tables.items()
         }
-
-
-def build_data(config: RunConfig, graph: Graph | None = None, *, bank_folder: Path | None = None) -> Data:
-    """Load the graph and its split, and draw or read the banks.
-
-    Args:
-        config: What to load.
-        graph: A graph to use instead of the one that is named.
-        bank_folder: Where banks are kept for the next run; None draws them anew.
-
-    Raises:
-        ValueError: If the split or the episodes do not fit the graph.
-        FileNotFoundError: If raw files are missing.
-    """
-    graph = graph if graph is not None else build_graph(config)
-    split = build_split(config, graph)
-    banks = {
-        "val_bank": (split.meta_val, config.train.val_episodes),
-        "test_bank": (split.meta_test, config.evaluate.num_episodes),
-    }
-    shape = config.episode.model_dump()
-    labels = graph.labels.cpu()
-    made = {
-        part: _bank(graph, split, EpisodeSampler(labels, classes, **shape), number, shape, part, bank_folder)
-        for part, (classes, number) in banks.items()
-    }
-    digest = graph.digest  # before the conversion, which keeps it: one graph has one digest in every precision
-    graph = graph.to(dtype=getattr(torch, config.run.dtype), device=config.run.device)
-    assert graph.digest == digest
-    return Data(graph, split, EpisodeSampler(labels, split.meta_train, **shape), **made)
-
-
-def build_graph(config: RunConfig) -> Graph:
-    """Load the graph that a config names; the newest named one is kept for the next run of this process."""
-    dataset = config.dataset
-    options = dict(dataset.options)
-    if dataset.symmetrise is not None:
-        options["symmetrise"] = dataset.symmetrise
-    if dataset.path is not None:  # the file may change
-        return load_graph(dataset.path, root=dataset.root, **options)
-    key = repr((dataset.name, dataset.root, os.environ.get("FGSAM_DATA"), sorted(options.items())))
-    if key not in _newest_graph:
-        _newest_graph.clear()
-        _newest_graph[key] = load_graph(dataset.name, root=dataset.root, **options)
-    return _newest_graph[key]
-
-
-def build_split(config: RunConfig, graph: Graph) -> ClassSplit:
-    """Return the class split that a config names.
-
-    A named graph brings its splits; for another one, or one generated with other classes, split ``i`` is drawn from
-    the digest of the graph and ``i``, among the classes that have enough nodes for an episode.
-
-    Raises:
-        ValueError: If the split is unknown or the graph has too few classes.
-    """
-    which, n_way = config.dataset.split, config.episode.n_way
-    if graph.name in DATASETS:
-        split = ClassSplit.load(graph.name, which)
-        if max(split.meta_train + split.meta_val + split.meta_test) < graph.num_classes:
-            return split
-    if not isinstance(which, int):
-        raise ValueError(
-            f"Expected 'dataset.split' to be a number for a graph without stored splits (got '{which}'). "
-            "Each number stands for another random split."
-        )
-    needed = config.episode.k_shot + config.episode.num_query
-    sizes = graph.labels.cpu()[graph.labels.cpu() >= 0].bincount()
-    classes = (sizes >= needed).nonzero().flatten().tolist()
-    if len(classes) < 3 * n_way:
-        raise ValueError(
-            f"Expected at least 3 * n_way = {3 * n_way} classes with k_shot + num_query = {needed} nodes, to divide "
-            f"into training, validation and test (got {len(classes)} of {len(sizes)} classes). "
-            "Lower episode.n_way, episode.k_shot or episode.num_query."
-        )
-    counts = ClassSplit.default_counts(len(classes), n_way)
-    return ClassSplit.draw(classes, counts, generator("split", graph.digest, which), name=str(which))
+        _check_class(parts["method"], "method", (Method, Floor))
+        _check_class(parts["optimizer"], "optimizer", (SharpnessAware,))
+        return cls(**parts)
 
 
 def build_method(config: RunConfig, graph: Graph, entries: Entries, *keys: str | int) -> Method:
@@ -196,7 +91,12 @@ def build_encoder(config: RunConfig, graph: Graph, entries: Entries) -> Encoder:
             f"Expected 'encoder' to be or to make a torch.nn.Module (got {type(made).__name__}). "
             "Give a module, a class or a function that takes the number of features."
         )
-    return wrap(made, graph.num_features, allow_inexact=config.train.allow_inexact)
+    if isinstance(made, Encoder):
+        return made
+    # Imported here because it imports PyTorch Geometric, which takes seconds that built-in encoders need not wait.
+    from fgsam.nn.module import ModuleEncoder
+
+    return ModuleEncoder(made, graph.num_features, allow_inexact=config.train.allow_inexact)
 
 
 def build_optimizer(config: RunConfig, method: nn.Module, entries: Entries) -> SharpnessAware:
@@ -220,7 +120,7 @@ def build_optimizer(config: RunConfig, method: nn.Module, entries: Entries) -> S
 def check_encoders(
     method: nn.Module, graph: Graph, *, needs_peer: bool, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
-    """Compare every user's module with a pass over the full graph, and look for its peer.
+    """Compare every encoder of the user's with a pass over the full graph, and look for its peer.
 
     Args:
         method: Holds the encoders.
@@ -234,13 +134,20 @@ def check_encoders(
     Raises:
         ValueError: If an encoder is not exact and that was not allowed, or has no peer and one is needed.
     """
+    modules = [(name, part) for name, part in method.named_modules() if isinstance(part, Encoder)]
+    foreign = [(name, encoder) for name, encoder in modules if not isinstance(encoder, BUILT_IN)]
+    if not foreign:
+        return []
+    from fgsam.nn.module import check_field_equals_full
+    from fgsam.nn.peer import check_peer
+
     found = []
-    for name, encoder in method.named_modules():
-        if isinstance(encoder, ModuleEncoder):
-            if needs_peer:
-                check_peer(encoder)
-            check = check_field_equals_full(encoder, graph, generator=rng)
-            found.append({"name": name, "num_hops": encoder.num_hops, "inexact": list(encoder.inexact), **vars(check)})
+    for name, encoder in foreign:
+        if needs_peer:
+            check_peer(encoder, graph.num_features)
+        check = check_field_equals_full(encoder, graph, generator=rng)
+        inexact = list(getattr(encoder, "inexact", ()))
+        found.append({"name": name, "num_hops": encoder.num_hops, "inexact": inexact, **vars(check)})
     return found
 
 
@@ -275,27 +182,13 @@ def entry_label(entry: Any) -> str:
     return f"{named.__module__}:{named.__qualname__}"
 
 
-def _bank(
-    graph: Graph,
-    split: ClassSplit,
-    sampler: EpisodeSampler,
-    num_episodes: int,
-    shape: dict[str, Any],
-    part: str,
-    folder: Path | None,
-) -> EpisodeBank:
-    def draw() -> EpisodeBank:
-        return EpisodeBank.draw(sampler, num_episodes, generator(part, graph.digest, split.digest))
-
-    if folder is None:
-        return draw()
-    keys = repr((graph.digest, split.digest, sorted(shape.items()), num_episodes, part))
-    path = folder / f"{part}-{hashlib.sha256(keys.encode()).hexdigest()[:16]}.npz"
-    if path.is_file():
-        return EpisodeBank.load(path)
-    bank = draw()
-    bank.save(path)
-    return bank
+def _check_class(entry: Any, part: str, kinds: tuple[type[Any], ...]) -> None:
+    if not (isinstance(entry, type) and issubclass(entry, kinds)):
+        names = " or ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds)
+        raise TypeError(
+            f"Expected '{part}' to be a name or a class derived from {names} (got {entry!r}). "
+            "The run makes the object itself, with the options of its config."
+        )
 
 
 def _is_ours(entry: Callable[..., Any] | nn.Module) -> bool:

@@ -13,8 +13,10 @@ from fgsam.graph.field import Field
 from fgsam.graph.graph import Graph
 from fgsam.methods.base import Method
 from fgsam.methods.floors import Floor
-from fgsam.nn.encoders import Encoder, field_of
-from fgsam.nn.module import ModuleEncoder
+from fgsam.nn.encoders import APPNP, GAT, GCN, GIN, SAGE, SGC, Encoder, field_of
+
+BUILT_IN = (GCN, SGC, SAGE, GAT, GIN, APPNP)
+"""Encoders that read sparse rows and are exact by construction."""
 
 EPISODES_AT_ONCE = 200
 """Episodes scored as one batch; bounds the memory of their distances."""
@@ -62,10 +64,6 @@ class BankScorer:
         finally:
             method.train(was_training)
 
-    def accuracy(self, method: Method) -> float:
-        """Share of correct queries over the whole bank, between 0 and 1."""
-        return int(self.correct(method).sum()) / self._query.numel()
-
     def _represent(self, method: Method) -> tuple[Tensor, ...]:
         if self._fields is None:
             self._fields = chunked_fields(cast(Encoder, method.encoder), self.graph, self.bank.nodes)
@@ -87,11 +85,11 @@ class BankScorer:
 def chunked_fields(encoder: Encoder, graph: Graph, nodes: Tensor) -> list[Field]:
     """Build the fields that an encoder needs for many nodes.
 
-    Built-in encoders read sparse rows and get one field. A user's module gets dense rows, so its nodes are halved
-    until the rows of each field fit ``graph.memory_mb``.
+    Built-in encoders read sparse rows and get one field. Others get dense rows, so their nodes are halved until the
+    rows of each field fit ``graph.memory_mb``.
 
     Args:
-        encoder: A built-in encoder or a ``ModuleEncoder``.
+        encoder: Says which fields it needs.
         graph: The graph.
         nodes: Node ids, shape ``[num_targets]``, at least one.
 
@@ -99,7 +97,7 @@ def chunked_fields(encoder: Encoder, graph: Graph, nodes: Tensor) -> list[Field]
         Fields whose targets, one field after the other, are ``nodes``.
     """
     field = field_of(encoder, graph, nodes)
-    if not isinstance(encoder, ModuleEncoder) or len(nodes) == 1:
+    if isinstance(encoder, BUILT_IN) or len(nodes) == 1:
         return [field]
     width = torch.finfo(graph.dtype).bits // 8
     if field.num_nodes * graph.num_features * width <= graph.memory_mb * 2**20:

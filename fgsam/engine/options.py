@@ -86,7 +86,8 @@ def argument_texts(docstring: str | None) -> dict[str, str]:
 def _constructor(entry: Callable[..., Any]) -> Callable[..., Any]:
     if not inspect.isclass(entry):
         return entry
-    return next(vars(owner)["__init__"] for owner in entry.__mro__ if "__init__" in vars(owner))
+    found: Callable[..., Any] = next(vars(owner)["__init__"] for owner in entry.__mro__ if "__init__" in vars(owner))
+    return found
 
 
 def _hints(call: Callable[..., Any]) -> dict[str, Any]:

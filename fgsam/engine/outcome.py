@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from fgsam.engine.build import Data, Entries, build_data, build_method
+from fgsam.engine.build import Entries, build_method
 from fgsam.engine.checkpoint import load_checkpoint, weights_digest
 from fgsam.engine.config import load_config
+from fgsam.engine.data import Data, build_data
 from fgsam.engine.evaluate import BankScorer, chunked_fields, floor_correct
 from fgsam.engine.record import RunDirectory
 from fgsam.functional.intervals import mean_interval
@@ -247,11 +248,6 @@ def load_run(directory: str | Path, *, graph: Graph | None = None, encoder: Any 
     if not place.is_dir():
         raise FileNotFoundError(f"Expected '{place}' to be a run directory (there is none). Look in run.root.")
     return Run(place, objects={"graph": graph, "encoder": encoder, "method": method})
-
-
-def find_runs(root: str | Path) -> Iterable[Run]:
-    """Open every finished run of a folder, by name."""
-    return (Run(path.parent) for path in sorted(Path(root).glob("*/result.json")))
 
 
 def _ids(nodes: NodeIds) -> Tensor:

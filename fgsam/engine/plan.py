@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fgsam.engine.build import Entries, build_data, build_method, build_optimizer
+from fgsam.engine.build import Entries, build_method, build_optimizer
 from fgsam.engine.config_model import RunConfig
+from fgsam.engine.data import build_data
 from fgsam.engine.run import run_name
 
 

@@ -200,14 +200,16 @@ class Keeper(Callback):
     def on_end(self, trainer: Trainer) -> None:
         """Close the log; after an error its last lines have no checkpoint, and the next start cuts them off."""
         if self._log is not None:
-            self._log.close()
-            self._log = None
+            log, self._log = self._log, None
+            with _clear_error(self.directory.log):
+                log.close()
 
     def save(self, trainer: Trainer) -> None:
         """Write log and checkpoint to the disk."""
         if self._log is not None:
-            self._log.flush()
-            os.fsync(self._log.fileno())
+            with _clear_error(self.directory.log):
+                self._log.flush()
+                os.fsync(self._log.fileno())
         state = {
             "config_hash": self.config_hash,
             "results_version": RESULTS_VERSION,
@@ -269,12 +271,18 @@ def _cpu() -> str:
 
 
 def _opened(path: Path, mode: str) -> IO[str]:
-    try:
+    with _clear_error(path):
         return open(path, mode, encoding="utf-8")
+
+
+@contextmanager
+def _clear_error(path: Path) -> Iterator[None]:
+    """Say which file could not be written, and what to do."""
+    try:
+        yield
     except OSError as error:
-        raise OSError(
-            error.errno, f"Expected '{path}' to be writable ({error.strerror}). Choose another run.root."
-        ) from error
+        reason = f"Expected '{path}' to be writable ({error.strerror}). Free space there or choose another run.root."
+        raise OSError(error.errno, reason) from error
 
 
 def _try_lock(file: IO[str]) -> bool:

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from fgsam.engine.arguments import config_of_call
-from fgsam.engine.build import Data, Entries, build_data, build_method, build_optimizer, check_encoders, code_digests
+from fgsam.engine.build import Entries, build_method, build_optimizer, check_encoders, code_digests
 from fgsam.engine.callbacks import Callback, make_callbacks
 from fgsam.engine.checkpoint import save_checkpoint, weights_digest
 from fgsam.engine.config_model import RunConfig
+from fgsam.engine.data import Data, build_data
 from fgsam.engine.evaluate import BankScorer, floor_correct
 from fgsam.engine.interrupts import Interrupted, Interrupts
 from fgsam.engine.outcome import Material, Run, Score, load_run

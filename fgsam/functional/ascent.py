@@ -65,7 +65,8 @@ def asam_perturbation(params: Sequence[Tensor], grads: Grads, radii: Sequence[fl
 
 def inverse(length: Tensor, guard: float = 0.0) -> Tensor:
     """Divide one by a length plus a guard, giving zero where the length is zero or too small to be divided by."""
-    return torch.where(length > torch.finfo(length.dtype).tiny, 1 / (length + guard), torch.zeros_like(length))
+    guarded = length + guard if guard else length
+    return torch.where(length > torch.finfo(length.dtype).tiny, guarded.reciprocal(), 0.0)
 
 
 def _times(grads: Grads, sizes: Sequence[Tensor | None]) -> Grads:

@@ -237,9 +237,7 @@ class Field:
 
     def _cut_adjacency(self, sizes: tuple[int, ...]) -> SparseMatrix:
         """Rows of all nodes but the outermost, and empty rows for those."""
-        inner = self.adjacency.head(sizes[-2], sizes[-1])
-        padding = inner.rowptr[-1:].expand(sizes[-1] - sizes[-2])
-        return SparseMatrix(torch.cat([inner.rowptr, padding]), inner.col, inner.values, (sizes[-1], sizes[-1]))
+        return self.adjacency.head(sizes[-2], sizes[-1]).padded(sizes[-1])
 
 
 def peer_field(graph: Graph, targets: np.ndarray, edges: EdgeKind) -> Field:

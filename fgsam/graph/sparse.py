@@ -132,6 +132,14 @@ class SparseMatrix:
         arrays = (rowptr[: num_rows + 1], col[:end], values[:end])
         return SparseMatrix(self.rowptr[: num_rows + 1], self.col[:end], self.values[:end], shape, arrays=arrays)
 
+    def padded(self, num_rows: int) -> SparseMatrix:
+        """The matrix with empty rows below, ``num_rows`` in all."""
+        rowptr, col, values = self._arrays
+        longer = np.concatenate([rowptr, np.full(num_rows - self.shape[0], rowptr[-1], dtype=rowptr.dtype)])
+        arrays = (longer, col, values)
+        start = torch.from_numpy(longer).to(self.device)
+        return SparseMatrix(start, self.col, self.values, (num_rows, self.shape[1]), arrays=arrays)
+
     def product(self, dense: Tensor) -> Tensor:
         """Multiply with a dense matrix.
 

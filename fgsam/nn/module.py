@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import MessagePassing
 
 from fgsam.checks import check_choice, check_positive
 from fgsam.graph.field import Field
 from fgsam.graph.graph import Graph
 from fgsam.nn.calling import FieldForward, call, calling_of, is_lazy, refuse_cached
 from fgsam.nn.encoders import Encoder, field_of
-from fgsam.nn.probing import describe, fresh_copy, path_field, seeded_rows
+from fgsam.nn.probing import fresh_copy, path_field, seeded_rows
 from fgsam.nn.reach import Reach, reach
+from fgsam.nn.weights import weight_faults
 
 _TOLERANCE = 1e-4
 _PATH_LENGTH = 4
@@ -261,13 +259,13 @@ def _chosen_hops(measured: Reach, declared: int | None) -> int:
 def _takes_weights(module: nn.Module, num_features: int, forward: FieldForward | None) -> bool:
     if forward is not None or calling_of(module).takes_field:
         return True
-    return calling_of(module).takes_weights and not _weight_faults(module, num_features).dropping
+    return calling_of(module).takes_weights and not weight_faults(module, num_features).dropping
 
 
 def _check_declared_weights(module: nn.Module, num_features: int, forward: FieldForward | None) -> None:
     if forward is not None or calling_of(module).takes_field:
         return  # it decides by itself what to do with the weights of a field
-    faults = _weight_faults(module, num_features)
+    faults = weight_faults(module, num_features)
     if faults.dropping or not calling_of(module).takes_weights:
         raise ValueError(
             f"Expected layers that use the weights of edges='{module.edges}' "
@@ -280,70 +278,6 @@ def _check_declared_weights(module: nn.Module, num_features: int, forward: Field
             f"(got {', '.join(faults.renormalising)}, which normalises them a second time). "
             "Build it with normalize=False, or declare edges='raw' and leave the weights to the layer."
         )
-
-
-@dataclass(frozen=True)
-class _WeightFaults:
-    """Layers that do not use edge weights as they get them."""
-
-    dropping: tuple[str, ...]
-    renormalising: tuple[str, ...]
-
-
-def _weight_faults(module: nn.Module, num_features: int) -> _WeightFaults:
-    """Call each message-passing layer again with other weights and see what changes."""
-    field = path_field(num_features, _PATH_LENGTH, like=module, is_weighted=True)
-    copied = fresh_copy(module, field, is_training=False)
-    calls: dict[str, tuple[tuple[Any, ...], dict[str, Any], Any]] = {}
-
-    def recorder(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            calls[name] = (args, kwargs, output)
-
-        return hook
-
-    layers = {name: part for name, part in copied.named_modules() if isinstance(part, MessagePassing)}
-    hooks = [part.register_forward_hook(recorder(name), with_kwargs=True) for name, part in layers.items()]
-    with torch.no_grad():
-        seeded_rows(copied, field)
-    for hook in hooks:
-        hook.remove()
-    dropping, renormalising = [], []
-    for name, (args, kwargs, output) in calls.items():
-        described = describe(name, layers[name])
-        shuffled, doubled = (_again(layers[name], args, kwargs, change) for change in (_uneven, _double))
-        if shuffled is None or torch.allclose(shuffled, output):
-            dropping.append(described)
-        elif doubled is not None and torch.allclose(doubled, output, rtol=1e-4, atol=1e-5):
-            renormalising.append(described)
-    return _WeightFaults(tuple(dropping), tuple(renormalising))
-
-
-def _again(
-    layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], change: Callable[[Tensor], Tensor]
-) -> Tensor | None:
-    """Run a layer with changed weights; None if it was given none."""
-    values = [*args, *kwargs.values()]
-    counts = {value.size(1) for value in values if isinstance(value, Tensor) and not value.is_floating_point()}
-    places = [i for i, value in enumerate(values) if _is_weight(value, counts)]
-    for i in places:
-        values[i] = change(values[i])
-    if not places:
-        return None
-    with torch.no_grad():
-        return layer(*values[: len(args)], **dict(zip(kwargs, values[len(args) :], strict=True)))  # type: ignore[no-any-return]
-
-
-def _is_weight(value: Any, edge_counts: set[int]) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point() and value.dim() == 1 and value.numel() in edge_counts
-
-
-def _uneven(weight: Tensor) -> Tensor:
-    return weight * torch.linspace(0.5, 3.0, weight.numel(), dtype=weight.dtype, device=weight.device)
-
-
-def _double(weight: Tensor) -> Tensor:
-    return 2 * weight
 
 
 def _width(module: nn.Module, num_features: int, forward: FieldForward | None) -> int:

@@ -20,7 +20,7 @@ _NUM_ROWS = 64
 _PATH_LENGTH = 8
 
 _IDENTITY = ("GCNConv", "SGConv", "SSGConv", "APPNP", "ClusterGCNConv", "GCN2Conv", "MixHopConv", "EGConv")
-_ATTENTION = ("GATConv", "GATv2Conv", "SuperGATConv", "AGNNConv", "FeaStConv")
+_ATTENTION = ("GATConv", "GATv2Conv", "SuperGATConv", "AGNNConv")
 _TWO_READINGS = (
     "SAGEConv", "GINConv", "TransformerConv", "GraphConv", "TAGConv", "ARMAConv", "LEConv", "ResGatedGraphConv",
     "PNAConv", "GENConv", "GatedGraphConv", "HypergraphConv", "LGConv", "GeneralConv", "CGConv", "FiLMConv",
@@ -269,7 +269,7 @@ def _judge(
     verdict, advice = _verdict(part, num_messages)
     if describe(name, part) in coupled:
         verdict, advice = "row-coupled", "Normalise each row by itself, as torch.nn.LayerNorm does."
-    if dead and verdict not in ("undefined", "row-coupled"):
+    if dead and verdict in ("defined", "self-loop", "row-wise"):
         advice = _GNN_TERM
     return PeerLayer(name, type(part).__name__, verdict, dead, advice)
 

@@ -9,7 +9,8 @@ import torch
 from fgsam.checks import check_non_negative
 from fgsam.functional.ascent import asam_perturbation
 from fgsam.functional.trees import Grads
-from fgsam.optim.base import ModelOrParams, Nonfinite, Pass, SharpnessAware
+from fgsam.optim.base import ModelOrParams, Nonfinite, SharpnessAware
+from fgsam.optim.passes import Pass
 
 
 class ASAM(SharpnessAware):

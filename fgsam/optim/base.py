@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from fgsam.checks import check_choice, check_non_negative
-from fgsam.functional.trees import Grads, norm
-from fgsam.optim.guards import Buffers, RandomState, SavedBuffers
+from fgsam.functional.trees import Grads
+from fgsam.optim.guards import Buffers
+from fgsam.optim.passes import Pass, Passes, clear_gradients
 
 if TYPE_CHECKING:
     from fgsam.typing import Closure
@@ -26,13 +27,6 @@ Nonfinite = Literal["raise", "skip"]
 """What to do with a step whose losses or gradients are not finite."""
 
 STATE_VERSION = 1
-
-
-class Pass(Protocol):
-    """Runs one forward and backward pass at the present weights and returns the gradient."""
-
-    def __call__(self, *, clean: bool = False) -> Grads:
-        """Run the pass; a clean pass is the one that may move the model's buffers."""
 
 
 class SharpnessAware(torch.optim.Optimizer, ABC):
@@ -149,7 +143,7 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         """
         self._check_closures(closure, peer_closure)
         params = self._params()
-        run = _Run(params, Buffers(self.model), closure, peer_closure)
+        run = Passes(params, Buffers(self.model), closure, peer_closure)
         own, taken = dict(self.own), False
         try:
             direction = self._finite_direction(run)
@@ -161,7 +155,7 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
             if not taken:
                 self.own = own
                 run.restore_buffers()
-                _clear(params)
+                clear_gradients(params)
         self.own["num_calls"] += 1
         self.own["num_skipped"] += not taken
         return run.loss
@@ -304,7 +298,7 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
             group.setdefault(name, value)
             check_non_negative(**{name: group[name]})
 
-    def _finite_direction(self, run: _Run) -> Grads | None:
+    def _finite_direction(self, run: Passes) -> Grads | None:
         """Return the direction, or ``None`` if the step is to be skipped."""
         cause: Exception | None = None
         direction: Grads | None = None
@@ -371,112 +365,6 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
                     f"Expected stored vectors to have the shapes of the parameters (got '{key}' of shape "
                     f"{tuple(value.shape)}). Build the optimizer for the model that wrote the state."
                 )
-
-
-class _Run:
-    """The passes of one step."""
-
-    def __init__(
-        self, params: Sequence[Tensor], buffers: Buffers, closure: Closure, peer_closure: Closure | None
-    ) -> None:
-        self._params = params
-        self._trainable = [p for p in params if p.requires_grad]
-        self._buffers = buffers
-        self._closure = closure
-        self._peer_closure = peer_closure
-        self._random = RandomState({p.device for p in params})
-        self._before_clean: SavedBuffers | None = None
-        self._records: list[tuple[str, Tensor, Tensor]] = []
-
-    def gnn(self, *, clean: bool = False) -> Grads:
-        return self._call("GNN", self._closure, clean)
-
-    def peer(self, *, clean: bool = False) -> Grads:
-        assert self._peer_closure is not None
-        return self._call("peer", self._peer_closure, clean)
-
-    @property
-    def loss(self) -> Tensor:
-        """Loss of the first pass."""
-        return self._records[0][1]
-
-    def is_finite(self) -> bool:
-        """Ask once, for all passes together: on an accelerator every answer waits for the device."""
-        if not self._records:
-            return True
-        device = self._params[0].device
-        values = [
-            value.to(device, torch.float64 if device.type == "cpu" else torch.float32)
-            for _, loss, length in self._records
-            for value in (loss, length)
-        ]
-        return bool(torch.stack(values).isfinite().all())
-
-    def report(self) -> str:
-        parts = [
-            f"{name} loss {float(loss):.4g}, gradient norm {float(length):.4g}" for name, loss, length in self._records
-        ]
-        return "; ".join(parts)
-
-    def restore_buffers(self) -> None:
-        if self._before_clean is not None:
-            self._buffers.restore(self._before_clean)
-
-    def close(self) -> None:
-        self._random.close()
-
-    def _call(self, name: str, closure: Closure, clean: bool) -> Grads:
-        self._random.begin_pass()
-        saved = self._buffers.save()
-        if clean and self._before_clean is None:
-            self._before_clean = saved
-        try:
-            loss = self._backward(name, closure)
-        except BaseException:
-            self._buffers.restore(saved)
-            raise
-        if not clean:
-            self._buffers.restore(saved)
-        grads = self._take_gradients()
-        self._records.append((name, loss, norm(grads)))
-        return grads
-
-    def _backward(self, name: str, closure: Closure) -> Tensor:
-        _clear(self._params)
-        with torch.enable_grad():
-            loss = closure()
-            loss = loss.mean() if isinstance(loss, Tensor) else torch.as_tensor(loss)
-            if all(p.grad is None for p in self._trainable):
-                if not (self._trainable and loss.requires_grad):
-                    raise RuntimeError(
-                        f"Expected the {name} closure to return a loss that depends on the parameters (got a loss "
-                        "without gradient). Compute it from the model's output, without detach, no_grad or item."
-                    )
-                # Unlike autograd.grad this runs the hooks of parameters, and the reduction of distributed training.
-                torch.autograd.backward(loss, inputs=self._trainable)
-        return loss.detach()
-
-    def _take_gradients(self) -> Grads:
-        grads: Grads = []
-        for i, p in enumerate(self._params):
-            grad, p.grad = p.grad, None
-            if grad is not None and grad.layout != torch.strided:
-                raise TypeError(
-                    f"Expected dense gradients (got layout {grad.layout} for parameter {i}, shape {tuple(p.shape)}). "
-                    "Build the layer with sparse=False."
-                )
-            grads.append(grad if grad is None else _owned(grad.detach()))
-        return grads
-
-
-def _owned(grad: Tensor) -> Tensor:
-    # A view belongs to a larger storage, such as a bucket of distributed training, which the next pass overwrites.
-    return grad if grad.untyped_storage().nbytes() == grad.nbytes else grad.clone()
-
-
-def _clear(params: Iterable[Tensor]) -> None:
-    for p in params:
-        p.grad = None
 
 
 def _index(key: str) -> int:

@@ -9,7 +9,8 @@ import torch
 from fgsam.checks import check_choice, check_fraction, check_non_negative
 from fgsam.functional.ascent import sam_perturbation
 from fgsam.functional.trees import Grads, add, scale
-from fgsam.optim.base import ModelOrParams, Nonfinite, Pass, SharpnessAware
+from fgsam.optim.base import ModelOrParams, Nonfinite, SharpnessAware
+from fgsam.optim.passes import Pass
 
 Form = Literal["paper", "code"]
 """Algorithm 1 as printed, or the behaviour of the released code."""

@@ -10,8 +10,9 @@ from fgsam.checks import check_non_negative
 from fgsam.functional.ascent import sam_perturbation
 from fgsam.functional.projection import orthogonal_part, orthogonal_part_each, rescaled, rescaled_each
 from fgsam.functional.trees import Grads, add
-from fgsam.optim.base import ModelOrParams, Nonfinite, Pass, SharpnessAware
+from fgsam.optim.base import ModelOrParams, Nonfinite, SharpnessAware
 from fgsam.optim.fgsam import GUARDS, Form, resolve_lam, weigh
+from fgsam.optim.passes import Pass
 
 
 class FGSAMPlus(SharpnessAware):

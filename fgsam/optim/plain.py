@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import torch
 
 from fgsam.functional.trees import Grads
-from fgsam.optim.base import ModelOrParams, Nonfinite, Pass, SharpnessAware
+from fgsam.optim.base import ModelOrParams, Nonfinite, SharpnessAware
+from fgsam.optim.passes import Pass
 
 
 class Plain(SharpnessAware):

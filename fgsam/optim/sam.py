@@ -8,7 +8,8 @@ import torch
 
 from fgsam.functional.ascent import sam_perturbation
 from fgsam.functional.trees import Grads
-from fgsam.optim.base import ModelOrParams, Nonfinite, Pass, SharpnessAware
+from fgsam.optim.base import ModelOrParams, Nonfinite, SharpnessAware
+from fgsam.optim.passes import Pass
 
 
 class SAM(SharpnessAware):

@@ -42,12 +42,6 @@ def test_scoring_uses_no_dropout_and_leaves_the_mode_and_the_random_state():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_accuracy_is_the_share_of_correct_queries():
-    method, bank = tiny_method(), tiny_bank()
-    scorer = BankScorer(tiny_graph(), bank)
-    assert scorer.accuracy(method) == int(scorer.correct(method).sum()) / bank.query.numel()
-
-
 def test_diverged_weights_are_an_error():
     method = tiny_method()
     with torch.no_grad():

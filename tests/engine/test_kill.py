@@ -3,42 +3,16 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
+from tests.engine.killed import INTERRUPTED, OPTIONS, work
 from tests.engine.tiny import tiny_run
-
-PROGRAM = """
-import sys
-from fgsam.engine import record
-from fgsam.engine.callbacks import Callback
-from fgsam.engine.interrupts import Interrupted
-from tests.engine.tiny import tiny_run
-import time
-
-class Slow(Callback):
-    def on_step(self, trainer):
-        print(trainer.step, flush=True)
-        time.sleep(0.01)
-
-record.SAVE_SECONDS = 0.05
-try:
-    found = tiny_run(sys.argv[1], method="protonet", optimizer="fgsam_plus", num_episodes=60, callbacks=[Slow()])
-except Interrupted as error:
-    print(error, file=sys.stderr)
-    sys.exit(130)
-print(found.results["weights_digest"], flush=True)
-"""
-
-OPTIONS = {"method": "protonet", "optimizer": "fgsam_plus", "num_episodes": 60}
-CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +20,34 @@ def whole(tmp_path_factory):
     return tiny_run(tmp_path_factory.mktemp("whole"), **OPTIONS).results
 
 
-def start(root):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{CHECKOUT}:{os.environ.get('PYTHONPATH', '')}"}
-    command = [sys.executable, "-c", PROGRAM, str(root)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+class Worker:
+    """One process on the run of a folder."""
 
+    def __init__(self, root):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tests.engine.killed"])  # imported once for all processes
+        self.channel, other = context.Pipe(duplex=False)
+        self.process = context.Process(target=work, args=(root, other))
+        self.process.start()
+        other.close()
 
-def begin_training(process):
-    """Wait for the first step of this process and return its number."""
-    line = process.stdout.readline()
-    assert line, process.stderr.read()
-    return int(line)
+    def first_message(self):
+        assert self.channel.poll(60), "no step within a minute"
+        return self.channel.recv()
+
+    def messages(self):
+        """Everything that the process still has to say, until its end."""
+        heard = []
+        try:
+            while self.channel.poll(60):
+                heard.append(self.channel.recv())
+        except EOFError:
+            pass
+        self.process.join(60)
+        return heard
+
+    def send(self, number):
+        os.kill(self.process.pid, number)
 
 
 def result_in(root):
@@ -68,34 +59,36 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_results(whole, tmp_pa
     rng = random.Random(0)
     first_steps = []
     for _ in range(3):
-        process = start(tmp_path)
-        first_steps.append(begin_training(process))
-        time.sleep(rng.uniform(0.1, 0.25))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        worker = Worker(tmp_path)
+        first_steps.append(worker.first_message())
+        time.sleep(rng.uniform(0.1, 0.3))
+        worker.send(signal.SIGKILL)
+        worker.process.join(60)
+        assert worker.process.exitcode == -signal.SIGKILL
     assert first_steps == sorted(first_steps)
-    assert first_steps[-1] > 1  # it did go on from checkpoints
-    output, errors = start(tmp_path).communicate()
-    assert output.splitlines()[-1:] == [whole["weights_digest"]], errors
+    assert first_steps[-1] > 1  # it did go on from a checkpoint
+    assert Worker(tmp_path).messages()[-1] == whole["weights_digest"]
     assert result_in(tmp_path) == whole
     assert not list(tmp_path.glob("*/.*.part"))
 
 
 def test_sigterm_ends_at_the_next_episode_and_the_run_goes_on_later(whole, tmp_path):
-    process = start(tmp_path)
-    begin_training(process)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "go on from there" in errors
+    worker = Worker(tmp_path)
+    worker.first_message()
+    worker.send(signal.SIGTERM)
+    assert "go on from there" in worker.messages()[-1]
+    assert worker.process.exitcode == INTERRUPTED
     assert not list(tmp_path.glob("*/result.json"))
-    start(tmp_path).communicate()
+    assert Worker(tmp_path).messages()[-1] == whole["weights_digest"]
     assert result_in(tmp_path) == whole
 
 
 def test_two_processes_on_one_config_compute_it_once(whole, tmp_path):
-    processes = [start(tmp_path) for _ in range(2)]
-    outputs = [process.communicate()[0].splitlines() for process in processes]
-    assert [lines[-1] for lines in outputs] == [whole["weights_digest"]] * 2
-    assert sorted(len(lines) for lines in outputs) == [1, 61]  # one of them took no step at all
+    workers = [Worker(tmp_path) for _ in range(2)]
+    heard = [worker.messages() for worker in workers]
+    assert [messages[-1] for messages in heard] == [whole["weights_digest"]] * 2
+    assert sorted(len(messages) for messages in heard) == [
+        1,
+        whole["num_episodes"] + 1,
+    ]  # one of them took no step at all
     assert result_in(tmp_path) == whole

@@ -158,6 +158,16 @@ def test_an_impossible_folder_is_one_clear_error(tmp_path):
         make_folder(tmp_path / "file" / "runs")
 
 
+def test_a_log_on_a_full_disk_is_one_clear_error(files):
+    trainer, keeper = stopped(files, 2)
+    keeper._log = open("/dev/full", "w")  # noqa: SIM115
+    keeper.on_step(trainer)
+    with pytest.raises(OSError, match=r"log\.jsonl' to be writable \(No space left on device\)"):
+        keeper.save(trainer)
+    with pytest.raises(OSError, match=r"log\.jsonl' to be writable \(No space left on device\)"):
+        keeper.on_end(trainer)
+
+
 def test_a_full_disk_is_one_clear_error_and_leaves_the_old_checkpoint(files, monkeypatch):
     trainer, keeper = stopped(files, 2)
     keeper.save(trainer)

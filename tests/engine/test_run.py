@@ -15,7 +15,6 @@ from fgsam.engine import run as run_module
 from fgsam.engine.arguments import config_of_call
 from fgsam.engine.callbacks import Callback
 from fgsam.engine.interrupts import Interrupted
-from fgsam.engine.outcome import find_runs
 from fgsam.engine.run import execute, load_run
 from fgsam.engine.train import Trainer
 from fgsam.methods.protonet import ProtoNet
@@ -105,7 +104,8 @@ def test_whatever_changes_results_changes_the_name(finished, change):
 
 
 def described(change):
-    from fgsam.engine.build import Entries, build_data
+    from fgsam.engine.build import Entries
+    from fgsam.engine.data import build_data
 
     options = {key: value for key, value in OPTIONS.items() if key != "progress"}
     config, _ = config_of_call(tiny_graph(), method="protonet", optimizer="sam", options={**options, **change})
@@ -180,10 +180,6 @@ def test_exchanged_weights_are_refused(finished, root, tmp_path):
     shutil.copy(other.directory / "weights.fgsam", copied / "weights.fgsam")
     with pytest.raises(ValueError, match="hold the tested weights"):
         load_run(copied, graph=tiny_graph()).evaluate()
-
-
-def test_all_runs_of_a_folder_are_found(finished, root):
-    assert finished.directory in [found.directory for found in find_runs(root)]
 
 
 def test_a_floor_is_a_run_without_optimizer(root):
@@ -338,6 +334,21 @@ def test_an_unknown_option_names_the_nearest(tmp_path):
         tiny_run(tmp_path, method="protonet", patiense=3)
     with pytest.raises(TypeError, match="'train' to be a mapping"):
         tiny_run(tmp_path, train=3)
+
+
+def test_objects_of_the_wrong_kind_are_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"'optimizer' to be a name or a class derived from .*SharpnessAware"):
+        tiny_run(tmp_path, method="protonet", optimizer=torch.optim.Adam)
+    with pytest.raises(TypeError, match="'method' to be a name or a class"):
+        tiny_run(tmp_path, method=ProtoNet(lambda: nn.Linear(2, 2)))
+    with pytest.raises(TypeError, match=r"make a torch\.nn\.Module"):
+        tiny_run(tmp_path, method="protonet", encoder=lambda num_features: None)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")
+def test_a_device_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"run\.device=cuda:1, 0 GPUs"):
+        tiny_run(tmp_path, method="protonet", device="cuda:1")
 
 
 def test_single_options_go_where_they_belong():

@@ -203,6 +203,15 @@ def test_kept_candidates_do_not_move_with_training():
     assert first is None or all(torch.equal(first.weights[name], kept[name]) for name in kept)
 
 
+def test_the_time_of_a_step_is_fair_to_steps_that_differ_and_robust_against_outliers():
+    trainer = tiny_trainer()
+    assert trainer.ms_per_episode != trainer.ms_per_episode  # NaN
+    trainer.step_seconds = [0.001, 0.003]
+    assert trainer.ms_per_episode == pytest.approx(2.0)
+    trainer.step_seconds = [0.001, 0.003] * 50 + [5.0] * 10
+    assert trainer.ms_per_episode == pytest.approx(2.0)
+
+
 class Poison(Callback):
     def on_step(self, trainer):
         if trainer.step == 2:

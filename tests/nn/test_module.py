@@ -289,3 +289,58 @@ def test_the_check_leaves_mode_and_random_state_alone():
     assert checked.num_targets == 60
     assert encoder.training
     assert torch.equal(state, torch.get_rng_state())
+
+
+class WithFirstRows(nn.Module):
+    """Layers that also take the rows of the first layer."""
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.conv(x, x, edge_index)
+
+
+OWN_IN_EDGES = {
+    "sage": lambda: pyg.SAGEConv(NUM_FEATURES, 4),
+    "gat": lambda: pyg.GATConv(NUM_FEATURES, 4),
+    "gatv2": lambda: pyg.GATv2Conv(NUM_FEATURES, 4),
+    "gin": lambda: pyg.GINConv(nn.Linear(NUM_FEATURES, 4)),
+    "graph": lambda: pyg.GraphConv(NUM_FEATURES, 4),
+    "transformer": lambda: pyg.TransformerConv(NUM_FEATURES, 4),
+    "pna": lambda: pyg.PNAConv(NUM_FEATURES, 4, ["mean", "std"], ["amplification"], deg=torch.tensor([3, 5, 2])),
+    "gcn without weights": lambda: pyg.GCNConv(NUM_FEATURES, 4, normalize=False),
+}
+DEGREES_OF_OTHERS = {
+    "gcn": lambda: pyg.GCNConv(NUM_FEATURES, 4),
+    "sg": lambda: pyg.SGConv(NUM_FEATURES, 4, K=2),
+    "appnp": lambda: pyg.APPNP(3, 0.1),
+    "gcn2": lambda: WithFirstRows(pyg.GCN2Conv(NUM_FEATURES, 0.1)),
+    "tag": lambda: pyg.TAGConv(NUM_FEATURES, 4, K=2),
+    "cheb": lambda: pyg.ChebConv(NUM_FEATURES, 4, K=3),
+    "fa": lambda: WithFirstRows(pyg.FAConv(NUM_FEATURES)),
+    "both directions": lambda: pyg.DirGNNConv(pyg.SAGEConv(NUM_FEATURES, 4)),
+}
+
+
+def error_on(make, boundary: str) -> float:
+    module = make().double()
+    module.boundary = boundary
+    encoder = ModuleEncoder(module, NUM_FEATURES, allow_inexact=True)
+    return check_field_equals_full(encoder, random_graph(600, 1200), generator=np.random.default_rng(0)).error
+
+
+@pytest.mark.parametrize("name", [*OWN_IN_EDGES, *DEGREES_OF_OTHERS])
+def test_the_closed_field_is_exact_for_every_layer(name):
+    assert error_on({**OWN_IN_EDGES, **DEGREES_OF_OTHERS}[name], "closed") < 1e-12
+
+
+@pytest.mark.parametrize("name", OWN_IN_EDGES)
+def test_the_narrow_field_is_exact_for_layers_that_look_at_their_own_in_edges(name):
+    assert error_on(OWN_IN_EDGES[name], "narrow") < 1e-12
+
+
+@pytest.mark.parametrize("name", DEGREES_OF_OTHERS)
+def test_the_narrow_field_is_not_enough_for_layers_that_look_further(name):
+    assert error_on(DEGREES_OF_OTHERS[name], "narrow") > 1e-4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from fgsam.optim.base import SharpnessAware
 from fgsam.registry import OPTIMIZERS
 
 Arrays = list[np.ndarray]
-Gradient = Callable[[Arrays], Arrays]
+Directions = Generator[Any, Any, None]
 
 NUM_NODES, NUM_FEATURES, NUM_HIDDEN, NUM_CLASSES = 8, 4, 3, 3
 
@@ -69,7 +69,7 @@ def inner(first: Arrays, second: Arrays) -> float:
 
 
 def plus(*terms: tuple[float, Arrays]) -> Arrays:
-    return [sum(factor * arrays[i] for factor, arrays in terms) for i in range(len(terms[0][1]))]
+    return [np.add.reduce([factor * arrays[i] for factor, arrays in terms]) for i in range(len(terms[0][1]))]
 
 
 def across(vector: Arrays, direction: Arrays) -> Arrays:
@@ -80,19 +80,19 @@ def ascended(params: Arrays, gradient: Arrays, rho: float, guard: float = 0.0) -
     return plus((1.0, params), (rho / (length(gradient) + guard), gradient))
 
 
-def plain_directions(net: LinearNet) -> Iterator[Any]:
+def plain_directions(net: LinearNet) -> Directions:
     params = yield None
     while True:
         params = yield net.gnn_gradient(params)
 
 
-def sam_directions(net: LinearNet, rho: float) -> Iterator[Any]:
+def sam_directions(net: LinearNet, rho: float) -> Directions:
     params = yield None
     while True:
         params = yield net.gnn_gradient(ascended(params, net.gnn_gradient(params), rho))
 
 
-def asam_directions(net: LinearNet, rho: float, eta: float) -> Iterator[Any]:
+def asam_directions(net: LinearNet, rho: float, eta: float) -> Directions:
     params = yield None
     while True:
         sizes = [np.abs(p) + eta if p.ndim > 1 else np.ones_like(p) for p in params]
@@ -101,7 +101,7 @@ def asam_directions(net: LinearNet, rho: float, eta: float) -> Iterator[Any]:
         params = yield net.gnn_gradient(plus((1.0, params), (1.0, moves)))
 
 
-def fgsam_directions(net: LinearNet, rho: float, lam: float, form: str) -> Iterator[Any]:
+def fgsam_directions(net: LinearNet, rho: float, lam: float, form: str) -> Directions:
     params = yield None
     while True:
         g_gnn = net.gnn_gradient(params)
@@ -111,7 +111,7 @@ def fgsam_directions(net: LinearNet, rho: float, lam: float, form: str) -> Itera
 
 def fgsam_plus_directions(
     net: LinearNet, rho: float, lam: float, alpha: float, refresh_every: int, form: str
-) -> Iterator[Any]:
+) -> Directions:
     params = yield None
     g_v: Arrays = []
     g_big: Arrays = []
@@ -165,7 +165,7 @@ def adam_update(lr: float, weight_decay: float = 0.0) -> Callable[[Arrays, Array
 
 
 def run_twin(
-    net: LinearNet, directions: Iterator[Any], update: Callable[[Arrays, Arrays], Arrays], num_steps: int
+    net: LinearNet, directions: Directions, update: Callable[[Arrays, Arrays], Arrays], num_steps: int
 ) -> list[Arrays]:
     """Weights after each step."""
     next(directions)

@@ -1,0 +1,23 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """Folder of the real graphs; the test is skipped where there is none, and fails where they are required."""
+    folder = os.environ.get("FGSAM_DATA")
+    if not folder or not Path(folder).is_dir():
+        missing = "needs the real graphs: set FGSAM_DATA to their folder"
+        if os.environ.get("FGSAM_REQUIRE_DATA"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return Path(folder)
