@@ -1,10 +1,9 @@
 """A generated citation graph of CoraFull's shape: the graph that comes with the package.
 
-Classes belong to areas. A document mixes a background that all share, with Zipf frequencies, and topical words; an
-area has a pool of topical words, and a class prefers some words of its area's pool. So classes of one area resemble
-each other, and a learner that finds out on some classes which words are topical gains on others. Documents cite mostly
-documents of the same home. The home is the own class, but for strays: these live in another class, so that their words
-and their neighbours disagree. A few documents receive many citations.
+A document mixes a background that all share, with Zipf frequencies, and the words of topics. A class is a choice of
+three of the topics, so that classes share topics, and a learner that finds the topics on some classes gains on others.
+Documents cite mostly documents of the same home. The home is the own class, but for strays: these live in another
+class, so that their words and their neighbours disagree. A few documents receive many citations.
 
 Only sums, products, quotients and ``Generator.random`` enter, whose bits are the same on every machine.
 """
@@ -22,8 +21,8 @@ from fgsam.graph.graph import Graph
 
 NAME = "synthetic"
 _SMALLEST_CLASS = 15
-_CLASSES_PER_AREA = 20
-_HOME_SHARE = 0.75
+_NUM_TOPICS = 16
+_HOME_SHARE = 0.65
 """Share of the citations that stay in the home of a document; the others go anywhere."""
 _REPEATED = 1.025
 """Words drawn for each different word in a document."""
@@ -38,7 +37,6 @@ def load(
     num_classes: int = 70,
     words_per_node: float = 60.0,
     topic_share: float = 0.22,
-    class_share: float = 0.2,
     stray_share: float = 0.21,
     homophily: float = 0.57,
     mean_degree: float = 6.40843,
@@ -54,7 +52,6 @@ def load(
         num_classes: Classes, from 2 to half as many as nodes; the smallest has 15 documents when there are enough.
         words_per_node: Mean number of different words in a document, about.
         topic_share: Share of a document's words that are topical, in [0, 1]; lower is harder.
-        class_share: Share of the topical words that tell the class and not only its area, in [0, 1]; lower is harder.
         stray_share: Share of documents whose home is another class, from 0 to (1 - homophily) / 2; higher is harder.
         homophily: Share of citations inside a class, in [0, 1]; lower is harder.
         mean_degree: Mean number of neighbours, from 2 to a quarter of the nodes.
@@ -71,20 +68,18 @@ def load(
     """
     del root
     check_positive(words_per_node=words_per_node)
-    check_fraction(topic_share=topic_share, class_share=class_share, homophily=homophily)
+    check_fraction(topic_share=topic_share, homophily=homophily)
     _check_between("stray_share", stray_share, 0, (1 - homophily) / 2)
     _check_between("num_classes", num_classes, 2, num_nodes / 2)
     _check_between("mean_degree", mean_degree, 2, num_nodes / 4)
     _check_between("num_features", num_features, max(40, 2 * words_per_node), 10_000_000)
     rng = generator(NAME, seed)
-    areas = _areas(num_classes, rng)
     # Nodes are made class by class and shuffled at the end.
     labels = np.repeat(np.arange(num_classes), _class_sizes(num_nodes, num_classes))
     home = _homes(labels, num_classes, stray_share, rng)
-    tables = _topics(num_features, areas, rng)
     node, word = _background(num_nodes, num_features, words_per_node, rng)
     topical = np.flatnonzero(rng.random(len(word)) < topic_share)
-    word[topical] = _topical_words(labels[node[topical]], areas, tables, class_share, rng)
+    word[topical] = _topical_words(labels[node[topical]], num_classes, num_features, rng)
     edges = _citations(labels, home, int(mean_degree * num_nodes / 2 + 0.5), homophily, rng)
     order = _permutation(num_nodes, rng)
     x = _bag_of_words(node, word, (num_nodes, num_features))[order]
@@ -109,28 +104,12 @@ def _class_sizes(num_nodes: int, num_classes: int) -> np.ndarray:
     return sizes
 
 
-def _areas(num_classes: int, rng: np.random.Generator) -> np.ndarray:
-    """Area of each class; the areas are of about equal size."""
-    num_areas = max(1, (num_classes + _CLASSES_PER_AREA // 2) // _CLASSES_PER_AREA)
-    areas: np.ndarray = _permutation(num_classes, rng) % num_areas
-    return areas
-
-
 def _homes(labels: np.ndarray, num_classes: int, stray_share: float, rng: np.random.Generator) -> np.ndarray:
     """Class that each node lives in: its own, for a stray any other one."""
     step = 1 + np.floor(rng.random(len(labels)) * (num_classes - 1)).astype(np.int64)
     strays = rng.random(len(labels)) < stray_share
     homes: np.ndarray = np.where(strays, (labels + step) % num_classes, labels)
     return homes
-
-
-def _topics(num_features: int, areas: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Pool of topical words of each area, and the words of its pool that each class prefers, commonest first."""
-    pool_size = max(20, num_features // 40)
-    technical = _permutation(num_features, rng)[: max(pool_size, num_features // 5)]
-    pools = np.stack([technical[_permutation(len(technical), rng)[:pool_size]] for _ in range(areas.max() + 1)])
-    preferred = np.stack([pools[area][_permutation(pool_size, rng)[: pool_size // 3]] for area in areas])
-    return pools, preferred
 
 
 def _background(
@@ -145,23 +124,16 @@ def _background(
     return node, _permutation(num_features, rng)[np.minimum(rank, num_features - 1)]
 
 
-def _topical_words(
-    class_ids: np.ndarray,
-    areas: np.ndarray,
-    tables: tuple[np.ndarray, np.ndarray],
-    class_share: float,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    pools, preferred = tables
-    of_class = rng.random(len(class_ids)) < class_share
+def _topical_words(class_ids: np.ndarray, num_classes: int, num_features: int, rng: np.random.Generator) -> np.ndarray:
+    """A word for each given class: from its first topic in half of the cases, else from its second or third."""
+    size = max(10, num_features // 60)
+    topics = np.stack([_permutation(num_features, rng)[:size] for _ in range(_NUM_TOPICS)])
+    chosen = np.stack([_permutation(_NUM_TOPICS, rng)[:3] for _ in range(num_classes)])
+    which = np.searchsorted([0.5, 0.8], rng.random(len(class_ids)), side="right")
+    # The first words of a topic are taken more often.
     number = rng.random(len(class_ids))
-    return np.where(of_class, _choose(preferred, class_ids, number), _choose(pools, areas[class_ids], number))
-
-
-def _choose(words: np.ndarray, row: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """Take a word of the given row of a table, the first words more often."""
-    chosen: np.ndarray = words[row, np.floor(number * number * words.shape[1]).astype(np.int64)]
-    return chosen
+    words: np.ndarray = topics[chosen[class_ids, which], np.floor(number * number * size).astype(np.int64)]
+    return words
 
 
 def _bag_of_words(node: np.ndarray, word: np.ndarray, shape: tuple[int, int]) -> sp.csr_matrix:

@@ -109,12 +109,9 @@ def build_optimizer(config: RunConfig, method: nn.Module, entries: Entries) -> S
     kinds = {(param.device.type, param.is_floating_point()) for param in method.parameters()}
     if kinds <= {("cpu", True), ("cuda", True)}:
         options["fused"] = True  # one kernel for all parameters
-    named = inspect.signature(entries.optimizer).parameters
-    if "base" in named:
+    if "base" in inspect.signature(entries.optimizer).parameters:
         options["base"] = BASES[config.optimizer.base]
-    # An argument of a parent class that is not set is the rule's own affair.
-    own = {key: value for key, value in config.optimizer.options.items() if key in named or value is not None}
-    return entries.optimizer(method, **own, **options)
+    return entries.optimizer(method, **config.optimizer.options, **options)
 
 
 def check_encoders(

@@ -50,20 +50,24 @@ class _Meter(Callback):
     def on_start(self, trainer: Trainer) -> None:
         self._first_step = trainer.step
         self._started = time.perf_counter()
+        self._is_running = True
+
+    def on_end(self, trainer: Trainer) -> None:
+        self._is_running = False
 
     def _rate(self, trainer: Trainer) -> float:
         elapsed = time.perf_counter() - self._started
         return (trainer.step - self._first_step) / elapsed if elapsed else 0.0
 
     def _facts(self, trainer: Trainer) -> str:
-        """Speed, loss, validation and time left, on one line."""
+        """Speed, loss, validation and, while it runs, the time left, on one line."""
         rate = self._rate(trainer)
         left = (trainer.num_episodes - trainer.step) / rate if rate else 0.0
         facts = [f"{rate:.0f} episodes/s", f"loss {trainer.loss:.3f}"]
         if trainer.best is not None:
             last = trainer.history[-1].accuracy
             facts.append(f"validation {100 * last:.1f} % (best {100 * trainer.best.accuracy:.1f} %)")
-        return ", ".join([*facts, f"at most {_minutes(left)} left"])
+        return ", ".join([*facts, f"at most {_minutes(left)} left"] if self._is_running else facts)
 
 
 class ProgressLines(_Meter):
@@ -83,6 +87,7 @@ class ProgressLines(_Meter):
 
     def on_end(self, trainer: Trainer) -> None:
         """Write the last line."""
+        super().on_end(trainer)
         logger.info("Training ended after %d episodes: %s", trainer.step, self._facts(trainer))
 
 
@@ -109,6 +114,7 @@ class ProgressBar(_Meter):
 
     def on_end(self, trainer: Trainer) -> None:
         """Remove the bar."""
+        super().on_end(trainer)
         self._bar.stop()
 
 
@@ -131,6 +137,7 @@ class NotebookProgress(_Meter):
 
     def on_end(self, trainer: Trainer) -> None:
         """Leave the last state."""
+        super().on_end(trainer)
         self._show(trainer)
 
     def _show(self, trainer: Trainer) -> None:

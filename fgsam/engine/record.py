@@ -66,27 +66,23 @@ class RunDirectory:
         self.weights = path / "weights.fgsam"
         self.result = path / "result.json"
 
-    def create(self, config: Mapping[str, Any]) -> None:
-        """Make the directory with its resolved config.
-
-        Raises:
-            OSError: If that is not possible; the text names the place and the way out.
-        """
-        make_folder(self.path)
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write the resolved config, unless it is there."""
         if not self.config.exists():
             write_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False).encode())
 
     @contextmanager
     def locked(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
-        """Hold the directory alone; wait while another process does.
+        """Make the directory and hold it alone; wait while another process does. All writing happens in here.
 
         Args:
             should_stop: Asked while waiting; True gives up.
 
         Raises:
             Interrupted: If waiting was given up.
-            OSError: If the lock file cannot be made.
+            OSError: If the directory cannot be made; the text names the place and the way out.
         """
+        make_folder(self.path)
         # The kernel frees the lock when its process ends, however it ends; the file itself stays.
         with _opened(self.path / "lock", "a") as file:
             told = False

@@ -121,6 +121,7 @@ def execute(
     with _machine(config), Interrupts() as interrupts:
         job = _Job(config, given)
         with job.files.locked(lambda: interrupts.requested):
+            job.files.write_config(config.resolved())
             if job.is_done():
                 logger.info("Already computed: %s", job.files.path)
             else:
@@ -165,7 +166,6 @@ class _Job:
         self.material: Material | None = None
         if not self.is_done():
             self.learner = self._build()  # before anything is written: a fault in an option leaves no directory
-        self.files.create(config.resolved())
 
     def is_done(self) -> bool:
         """Whether the result is there; one that was cut short by time is not, if there is more time now."""

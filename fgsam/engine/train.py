@@ -252,7 +252,7 @@ class Trainer:
     def _advance(self) -> None:
         """One training episode, and the validation that may follow it."""
         start = time.perf_counter()
-        self._learn(self.step + 1)
+        self.learn(self.step + 1)
         self.step += 1
         self.step_seconds.append(time.perf_counter() - start)
         is_validation = self.step % self.val_every == 0 or self.step == self.num_episodes
@@ -263,7 +263,12 @@ class Trainer:
             self._tell("on_validation")
         self._tell("on_step")
 
-    def _learn(self, step: int) -> None:
+    def learn(self, step: int) -> None:
+        """Take the optimizer's step on training episode ``step``, without counting it or validating after it.
+
+        Raises:
+            NonFiniteLossError: If a loss or gradient is NaN or infinite.
+        """
         seed_global(self._device, "step", *self.stream, step)
         episode = self.sampler.draw(generator("episodes", *self.stream, step)).to(self._device)
         self.method.train()

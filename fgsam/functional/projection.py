@@ -1,7 +1,7 @@
-"""Parts of a gradient across another one, and gradients brought to another one's length.
+"""Parts of a gradient across another one.
 
-Each function exists twice: over all tensors together, as papers write it, and tensor by tensor (``_each``), as much
-released code computes it. With a single tensor the two agree.
+It exists twice: over all tensors together, as papers write it, and tensor by tensor (``_each``), as much released
+code computes it. With a single tensor the two agree.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fgsam.functional.ascent import inverse
-from fgsam.functional.trees import Grads, add, dot, dots, norm, norms, scale
+from fgsam.functional.trees import Grads, add_scaled, dot, dots, norm, norms, scale
 
 _ROUNDING_UNITS = 16
 """Parts shorter than this many rounding units of the whole are rounding errors, and count as zero."""
@@ -32,7 +32,7 @@ def orthogonal_part(vector: Grads, direction: Grads) -> Grads:
         Tensors of the same shapes, orthogonal to ``a`` over all tensors together.
 
     Example:
-        >>> orthogonal_part([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 0.0])])
+        >>> orthogonal_part([torch.tensor([1.0, 2.0])], [torch.tensor([2.0, 0.0])])
         [tensor([0., 2.])]
 
     Source:
@@ -41,7 +41,7 @@ def orthogonal_part(vector: Grads, direction: Grads) -> Grads:
     """
     # The ratio of two inner products is exactly one for equal vectors, however their rounding goes.
     along = dot(direction, vector) * inverse(dot(direction, direction))
-    across = add(vector, scale(direction, -along))
+    across = add_scaled(vector, direction, -along)
     return scale(across, _is_resolved(norm(across), norm(vector), _rounding(vector, direction)))
 
 
@@ -57,38 +57,21 @@ def orthogonal_part_each(vector: Grads, direction: Grads) -> Grads:
     """
     squares = zip(dots(direction, vector), dots(direction, direction), strict=True)
     along = [None if a is None or b is None else -a * inverse(b) for a, b in squares]
-    moved = [None if a is None else one for one, a in zip(direction, along, strict=True)]
-    across = add(vector, scale(moved, along))
+    across = add_scaled(vector, direction, along)
     sizes = zip(norms(across), norms(vector), across, strict=True)
     return scale(
         across, [_is_resolved(a, v, _rounding([t])) if a is not None and v is not None else None for a, v, t in sizes]
     )
 
 
-def rescaled(vector: Grads, like: Grads) -> Grads:
-    r"""Bring a vector to the length of another one, :math:`b \lVert a \rVert / \lVert b \rVert`; zero stays zero.
+def unit_each(vector: Grads, *, guard: float = 0.0) -> Grads:
+    """Bring each tensor of a vector to length one; zero stays zero.
 
     Args:
-        vector: The vector ``b``.
-        like: The vector ``a`` that gives the length, over all tensors together.
-
-    Example:
-        >>> rescaled([torch.tensor([0.0, 2.0])], [torch.tensor([3.0, 4.0])])
-        [tensor([0., 5.])]
+        vector: One tensor for each parameter, ``None`` stays ``None``.
+        guard: Added to the lengths, at least 0; only to repeat released code that does so.
     """
-    return scale(vector, norm(like) * inverse(norm(vector)))
-
-
-def rescaled_each(vector: Grads, like: Grads, *, guard: float = 0.0) -> Grads:
-    """Bring each tensor of a vector to the length of its own counterpart; zero stays zero, a missing length is zero.
-
-    Args:
-        vector: One tensor for each parameter.
-        like: The tensors that give the lengths.
-        guard: Added to the vector's lengths, at least 0; only to repeat released code that does so.
-    """
-    lengths = zip(norms(like), norms(vector), strict=True)
-    return scale(vector, [None if b is None else inverse(b, guard) * (0.0 if a is None else a) for a, b in lengths])
+    return scale(vector, [None if length is None else inverse(length, guard) for length in norms(vector)])
 
 
 def _is_resolved(part: Tensor, whole: Tensor, rounding: float) -> Tensor:

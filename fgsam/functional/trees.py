@@ -17,6 +17,20 @@ from torch import Tensor
 Grads = list[Tensor | None]
 """One tensor for each parameter, ``None`` where no gradient reached it."""
 
+Factor = Tensor | Grads
+"""One factor for all entries, or one for each."""
+
+
+class Gradient(Grads):
+    """The gradient of one pass, which remembers its norm: rules and checks ask for it more than once."""
+
+    length: Tensor
+
+    def __init__(self, grads: Grads) -> None:
+        super().__init__(grads)
+        self.length = norm(grads)
+
+
 _LOW_PRECISION = (torch.float16, torch.bfloat16)
 
 
@@ -35,6 +49,8 @@ def norm(grads: Grads) -> Tensor:
         >>> norm([torch.tensor([3.0]), None, torch.tensor([[4.0]])])
         tensor(5.)
     """
+    if isinstance(grads, Gradient):
+        return grads.length
     return _total(_norms([grad for grad in grads if grad is not None]), squared=False)
 
 
@@ -107,6 +123,25 @@ def add(first: Grads, second: Grads, *, alpha: float = 1.0) -> Grads:
         else:
             total.append(next(scaled if a is None else sums))
     return total
+
+
+def add_scaled(first: Grads, second: Grads, factor: Factor) -> Grads:
+    """Return ``first + factor * second`` for a factor that is a tensor, reading and writing each entry once.
+
+    Args:
+        first: One tensor for each parameter.
+        second: Tensors of the same shapes; an entry missing in either list counts as zero.
+        factor: A tensor without dimensions, or a list with one for each parameter.
+    """
+    factors = _each(factor, first)
+    return [
+        a if b is None or f is None else b * f if a is None else torch.addcmul(a, b, f.to(b.dtype))
+        for a, b, f in zip(first, second, factors, strict=True)
+    ]
+
+
+def _each(factor: Factor, grads: Grads) -> Grads:
+    return [factor] * len(grads) if isinstance(factor, Tensor) else factor
 
 
 def _norms(tensors: list[Tensor]) -> list[Tensor]:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from fgsam.checks import check_non_negative
-from fgsam.functional.ascent import sam_perturbation
-from fgsam.functional.projection import orthogonal_part, orthogonal_part_each, rescaled, rescaled_each
-from fgsam.functional.trees import Grads, add
+from fgsam.functional.ascent import inverse, sam_perturbation
+from fgsam.functional.projection import orthogonal_part, orthogonal_part_each, unit_each
+from fgsam.functional.trees import Grads, add_scaled, norm, norms, scale
 from fgsam.optim.base import ModelOrParams, Nonfinite, SharpnessAware
 from fgsam.optim.fgsam import GUARDS, Form, resolve_lam, weigh
 from fgsam.optim.passes import Pass
@@ -33,8 +33,9 @@ class FGSAMPlus(SharpnessAware):
     ``form="code"`` is the behaviour of the released code: weights ``(1 - lam)`` and ``lam``, ``g_v`` taken from the
     weighted sum instead of ``g_s``, tensor by tensor, no topology term in cheap steps, and 1e-8 added to norms.
 
-    Cost: one GNN and two peer passes in an exact step, one peer pass in a cheap one. State: ``g_v``, and ``g_G`` in the
-    paper's form. Use it where message passing dominates the cost; with ``refresh_every = 1`` it equals FGSAM.
+    Cost: one GNN and two peer passes in an exact step, one peer pass in a cheap one. State: one vector, the weighted
+    sum of ``g_v`` and ``g_G`` brought to length one, which is all that a cheap step needs of them. Use it where message
+    passing dominates the cost; with ``refresh_every = 1`` it equals FGSAM.
 
     The period counts calls, skipped ones included. A step without stored vectors, because the exact one before it was
     skipped, is exact.
@@ -92,8 +93,8 @@ class FGSAMPlus(SharpnessAware):
 
     def direction(self, gnn: Pass, peer: Pass) -> Grads:
         """Return the direction of an exact or a cheap step, whichever is due."""
-        has_vectors = any(key.startswith("flatness.") for key in self.own)
-        if self.num_calls % self.refresh_every == 0 or not has_vectors:
+        has_shift = any(key.startswith("shift.") for key in self.own)
+        if self.num_calls % self.refresh_every == 0 or not has_shift:
             return self._exact(gnn, peer)
         return self._cheap(peer)
 
@@ -103,17 +104,20 @@ class FGSAMPlus(SharpnessAware):
         with self.displaced(sam_perturbation(g_gnn, self.options_of_params("rho"), guard=GUARDS[self.form])):
             g_s = peer()
         g = weigh(g_gnn, g_s, self.lam, self.form)
-        if self.form == "code":
-            self.keep("flatness", orthogonal_part_each(g, g_mlp))
-        else:
-            self.keep("topology", orthogonal_part(g_gnn, g_mlp))
-            self.keep("flatness", orthogonal_part(g_s, g_mlp))
+        if self.refresh_every > 1:
+            self.keep("shift", self._shift(g, g_gnn, g_mlp, g_s))
         return g
 
     def _cheap(self, peer: Pass) -> Grads:
         g_mlp = peer()
-        g_v = self.kept("flatness")
+        shift = self.kept("shift")
         if self.form == "code":
-            return add(g_mlp, rescaled_each(g_v, g_mlp, guard=GUARDS["code"]), alpha=self.alpha)
-        g_gnn = add(g_mlp, rescaled(self.kept("topology"), g_mlp))
-        return add(add(g_mlp, rescaled(g_v, g_mlp), alpha=self.alpha), g_gnn, alpha=self.lam)
+            return add_scaled(g_mlp, shift, norms(g_mlp))
+        return add_scaled(scale(g_mlp, 1 + self.lam), shift, norm(g_mlp))
+
+    def _shift(self, g: Grads, g_gnn: Grads, g_mlp: Grads, g_s: Grads) -> Grads:
+        """Return all that cheap steps add to the peer's gradient, for a gradient of length one."""
+        if self.form == "code":
+            return scale(unit_each(orthogonal_part_each(g, g_mlp), guard=GUARDS["code"]), self.alpha)
+        g_v, g_G = orthogonal_part(g_s, g_mlp), orthogonal_part(g_gnn, g_mlp)
+        return add_scaled(scale(g_v, self.alpha * inverse(norm(g_v))), g_G, self.lam * inverse(norm(g_G)))

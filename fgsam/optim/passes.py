@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from fgsam.functional.trees import Grads, norm
+from fgsam.functional.trees import Gradient, Grads
 from fgsam.optim.guards import Buffers, RandomState, SavedBuffers
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class Passes:
             raise
         if not clean:
             self._buffers.restore(saved)
-        grads = self._take_gradients()
-        self._records.append((name, loss, norm(grads)))
+        grads = Gradient(self._take_gradients())
+        self._records.append((name, loss, grads.length))
         return grads
 
     def _backward(self, name: str, closure: Closure) -> Tensor:

@@ -371,7 +371,7 @@ def test_foreign_states_are_refused_and_change_nothing(name):
     with pytest.raises(ValueError, match=r"base_optimizer\.load_state_dict"):
         optimizer.load_state_dict(optimizer.base_optimizer.state_dict())
     with pytest.raises(ValueError, match="Expected stored vectors to have the shapes"):
-        optimizer.load_state_dict({**state, "own": {**state["own"], "flatness.0": torch.ones(1)}})
+        optimizer.load_state_dict({**state, "own": {**state["own"], "shift.0": torch.ones(1)}})
     with pytest.raises(ValueError, match="different number of parameter groups"):
         optimizer.load_state_dict({**state, "base": {"state": {}, "param_groups": []}})
     assert_same(optimizer.state_dict(), state)

@@ -19,6 +19,7 @@ def test_lines_are_sparse_and_name_speed_loss_accuracy_and_time_left(caplog, mon
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 1 + 4 + 1
     assert lines[0] == "Training 20 episodes, from episode 1 on"
+    assert "left" not in lines[-1]
     for fact in ("Episode 5 of 20", "episodes/s", "loss", "validation", "best", "left"):
         assert fact in lines[1]
 

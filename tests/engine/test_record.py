@@ -19,7 +19,8 @@ from tests.engine.tiny import tiny_trainer
 @pytest.fixture
 def files(tmp_path):
     directory = RunDirectory(tmp_path / "run")
-    directory.create({"train": {"seed": 0}})
+    with directory.locked():
+        directory.write_config({"train": {"seed": 0}})
     return directory
 
 
@@ -72,7 +73,7 @@ def test_a_result_comes_back_and_a_changed_one_is_refused(files):
 
 def test_going_on_from_a_checkpoint_repeats_nothing_in_the_log_and_changes_no_bit(files, tmp_path):
     whole_files = RunDirectory(tmp_path / "whole")
-    whole_files.create({})
+    make_folder(whole_files.path)
     whole, _ = kept_trainer(whole_files)
     whole.fit()
     # Killed at step 13 with the last checkpoint at step 7: six lines of the log have no checkpoint.

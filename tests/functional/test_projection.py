@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fgsam.functional.projection import orthogonal_part, orthogonal_part_each, rescaled, rescaled_each
+from fgsam.functional.projection import orthogonal_part, orthogonal_part_each, unit_each
 from fgsam.functional.trees import add, dot, dots, norm, norms
 
 
@@ -36,9 +36,7 @@ def test_each_tensor_is_orthogonal_to_its_own_direction():
 def test_global_and_per_tensor_forms_agree_on_one_tensor_only():
     b, a = random_tree(0), random_tree(1)
     torch.testing.assert_close(orthogonal_part(b[:1], a[:1]), orthogonal_part_each(b[:1], a[:1]))
-    torch.testing.assert_close(rescaled(b[:1], a[:1]), rescaled_each(b[:1], a[:1]))
     assert not torch.allclose(orthogonal_part(b, a)[0], orthogonal_part_each(b, a)[0])
-    assert not torch.allclose(rescaled(b, a)[0], rescaled_each(b, a)[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -47,7 +45,7 @@ def test_a_parallel_vector_leaves_exactly_nothing(project, dtype):
     a = [one.to(dtype) for one in random_tree(1)]
     part = project([one * 3 for one in a], a)
     assert all(torch.equal(one, torch.zeros_like(one)) for one in part)
-    assert all(torch.equal(one, torch.zeros_like(one)) for one in rescaled(part, a))
+    assert all(torch.equal(one, torch.zeros_like(one)) for one in unit_each(part))
 
 
 @pytest.mark.parametrize("project", [orthogonal_part, orthogonal_part_each])
@@ -65,11 +63,8 @@ def test_missing_entries_count_as_zero():
     each = orthogonal_part_each([None, *b[1:]], [a[0], None, a[2]])
     assert each[0] is None
     torch.testing.assert_close(each[1], b[1])
-    assert rescaled_each([None, b[1]], [a[0], None])[0] is None
-    assert norm(rescaled_each([None, b[1]], [a[0], None])) == 0
+    assert unit_each([None, b[1]])[0] is None
 
 
-def test_rescaled_vectors_have_the_length_of_the_other():
-    b, a = random_tree(0), random_tree(1)
-    torch.testing.assert_close(norm(rescaled(b, a)), norm(a))
-    torch.testing.assert_close(norms(rescaled_each(b, a)), norms(a))
+def test_unit_vectors_have_length_one_each():
+    torch.testing.assert_close(norms(unit_each(random_tree(0))), [torch.ones((), dtype=torch.float64)] * 3)

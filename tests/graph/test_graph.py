@@ -96,7 +96,7 @@ def test_pyg_edges_without_reverse_need_a_choice():
 def test_heterogeneous_data_is_refused_with_the_way_out():
     data = HeteroData()
     data["paper"].x = torch.eye(2)
-    with pytest.raises(TypeError, match="node types paper.*to_homogeneous"):
+    with pytest.raises(TypeError, match=r"node types paper.*to_homogeneous"):
         Graph.from_pyg(data)
 
 
@@ -112,7 +112,7 @@ def test_networkx_attributes_become_features_labels_and_weights():
 
 
 def test_networkx_node_without_features_is_named():
-    with pytest.raises(ValueError, match="every node to have the attribute 'x' .*first: 0"):
+    with pytest.raises(ValueError, match=r"every node to have the attribute 'x' .*first: 0"):
         Graph.from_networkx(networkx.path_graph(3))
 
 
