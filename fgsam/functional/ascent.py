@@ -32,7 +32,12 @@ def sam_perturbation(grads: Grads, radii: Sequence[float], *, guard: float = 0.0
     Source:
         Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization, 2021, Eq. 2.
     """
-    return _scale_by_radii(grads, radii, inverse(norm(grads), guard))
+    return scale(grads, sam_factor(grads, radii, guard=guard))
+
+
+def sam_factor(grads: Grads, radii: Sequence[float], *, guard: float = 0.0) -> Tensor | Grads:
+    """Return what ``sam_perturbation`` multiplies the gradient with: one tensor, or one for each parameter."""
+    return _by_radii(radii, inverse(norm(grads), guard))
 
 
 def asam_perturbation(params: Sequence[Tensor], grads: Grads, radii: Sequence[float], eta: float) -> Grads:
@@ -60,7 +65,7 @@ def asam_perturbation(params: Sequence[Tensor], grads: Grads, radii: Sequence[fl
     """
     sizes = [param.abs() + eta if param.ndim > 1 else None for param in params]
     scaled = _times(grads, sizes)
-    return _scale_by_radii(_times(scaled, sizes), radii, inverse(norm(scaled)))
+    return scale(_times(scaled, sizes), _by_radii(radii, inverse(norm(scaled))))
 
 
 def inverse(length: Tensor, guard: float = 0.0) -> Tensor:
@@ -74,8 +79,8 @@ def _times(grads: Grads, sizes: Sequence[Tensor | None]) -> Grads:
     return [grad if grad is None or size is None else grad * size for grad, size in pairs]
 
 
-def _scale_by_radii(grads: Grads, radii: Sequence[float], inverse_norm: Tensor) -> Grads:
+def _by_radii(radii: Sequence[float], inverse_norm: Tensor) -> Tensor | Grads:
     if len(set(radii)) == 1:
-        return scale(grads, radii[0] * inverse_norm)
+        return radii[0] * inverse_norm
     by_radius = {radius: radius * inverse_norm for radius in set(radii)}
-    return scale(grads, [by_radius[radius] for radius in radii])
+    return [by_radius[radius] for radius in radii]

@@ -39,10 +39,22 @@ def orthogonal_part(vector: Grads, direction: Grads) -> Grads:
         Luo et al., Fast Graph Sharpness-Aware Minimization for Enhancing and Accelerating Few-Shot Node
         Classification, 2024, Algorithm 1 (topology and flatness gradients).
     """
+    part, length = across(vector, direction, dot(direction, direction))
+    return scale(part, (length > 0).to(length.dtype))
+
+
+def across(vector: Grads, direction: Grads, square: Tensor) -> tuple[Grads, Tensor]:
+    """Return the orthogonal part of a vector, and its length; that is zero where the part is rounding error.
+
+    Args:
+        vector: One tensor for each parameter.
+        direction: Tensors of the same shapes.
+        square: The inner product of ``direction`` with itself.
+    """
     # The ratio of two inner products is exactly one for equal vectors, however their rounding goes.
-    along = dot(direction, vector) * inverse(dot(direction, direction))
-    across = add_scaled(vector, direction, -along)
-    return scale(across, _is_resolved(norm(across), norm(vector), _rounding(vector, direction)))
+    part = add_scaled(vector, direction, -dot(direction, vector) * inverse(square))
+    length = norm(part)
+    return part, length * _is_resolved(length, norm(vector), _rounding(vector, direction))
 
 
 def orthogonal_part_each(vector: Grads, direction: Grads) -> Grads:

@@ -125,6 +125,14 @@ def add(first: Grads, second: Grads, *, alpha: float = 1.0) -> Grads:
     return total
 
 
+def add_(first: Grads, second: Grads, *, alpha: float = 1.0) -> Grads:
+    """Add ``alpha`` times the second list into the tensors of the first; see ``add``."""
+    both = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
+    if both:
+        torch._foreach_add_([a for a, _ in both], [b for _, b in both], alpha=alpha)
+    return [a if a is not None or b is None else torch.mul(b, alpha) for a, b in zip(first, second, strict=True)]
+
+
 def add_scaled(first: Grads, second: Grads, factor: Factor) -> Grads:
     """Return ``first + factor * second`` for a factor that is a tensor, reading and writing each entry once.
 
@@ -133,11 +141,26 @@ def add_scaled(first: Grads, second: Grads, factor: Factor) -> Grads:
         second: Tensors of the same shapes; an entry missing in either list counts as zero.
         factor: A tensor without dimensions, or a list with one for each parameter.
     """
-    factors = _each(factor, first)
     return [
         a if b is None or f is None else b * f if a is None else torch.addcmul(a, b, f.to(b.dtype))
-        for a, b, f in zip(first, second, factors, strict=True)
+        for a, b, f in zip(first, second, _each(factor, first), strict=True)
     ]
+
+
+def add_scaled_(first: Grads, second: Grads, factor: Factor) -> Grads:
+    """Write ``first + factor * second`` into the tensors of ``first``; see ``add_scaled``."""
+    return [
+        a if b is None or f is None else b * f if a is None else a.addcmul_(b, f.to(b.dtype))
+        for a, b, f in zip(first, second, _each(factor, first), strict=True)
+    ]
+
+
+def scale_(grads: Grads, factor: float | Tensor) -> Grads:
+    """Multiply every entry in place by one factor."""
+    present = [grad for grad in grads if grad is not None]
+    if present:
+        torch._foreach_mul_(present, factor)
+    return list(grads)
 
 
 def _each(factor: Factor, grads: Grads) -> Grads:

@@ -31,8 +31,6 @@ class Field:
         num_hops: How far the field reaches; 0 for the peer's view, in which every row sees only itself.
         edges: What the weights mean: ``"raw"``, ``"row"`` or ``"sym"``.
         boundary: ``"narrow"`` or ``"closed"``, see :meth:`fgsam.graph.graph.Graph.field`.
-        adjacency: In-edges of each node within the field, shape ``[num_nodes, num_nodes]``; empty rows where the
-            encoder reads no further.
         sizes: ``sizes[d]`` nodes lie at most ``d`` hops away, so they are the first ``sizes[d]`` ones.
     """
 
@@ -40,7 +38,7 @@ class Field:
         self,
         graph: Graph,
         ids: np.ndarray,
-        adjacency: SparseMatrix,
+        adjacency: SparseMatrix | None,
         *,
         sizes: tuple[int, ...],
         num_hops: int,
@@ -55,7 +53,7 @@ class Field:
         self._is_folded = is_folded
         self._heads: dict[int, Field] = {}
         self._blocks: dict[int, SparseMatrix] = {}
-        self.adjacency = adjacency
+        self._adjacency = adjacency
         self.sizes = sizes
         self.num_hops = num_hops
         self.edges = edges
@@ -75,6 +73,13 @@ class Field:
     def is_peer(self) -> bool:
         """Whether every row sees only itself."""
         return self.num_hops == 0
+
+    @property
+    def adjacency(self) -> SparseMatrix:
+        """In-edges of each node within the field, shape ``[num_nodes, num_nodes]``; empty rows where none is read."""
+        if self._adjacency is None:  # the peer's, which no built-in encoder asks for
+            self._adjacency = _self_loops(self.num_nodes, self._graph)
+        return self._adjacency
 
     @cached_property
     def node_ids(self) -> Tensor:
@@ -199,12 +204,15 @@ class Field:
         return matrix[torch.from_numpy(ids)].to(self._graph.device)
 
     def _make_head(self, num_targets: int) -> Field:
-        if self.boundary == "closed":  # layers that count degrees need every row and edge
+        if self.is_peer:
+            sizes: tuple[int, ...] = (num_targets,)
+            adjacency = None
+        elif self.boundary == "closed":  # layers that count degrees need every row and edge
             sizes, adjacency = (num_targets, *self.sizes[1:]), self.adjacency
         else:
             sizes = self._needed_sizes(num_targets)
             adjacency = self.adjacency.head(sizes[-1], sizes[-1]) if len(sizes) == 1 else self._cut_adjacency(sizes)
-        places = None if self._edge_places is None else self._edge_places[: adjacency.num_entries]
+        places = None if adjacency is None or self._edge_places is None else self._edge_places[: adjacency.num_entries]
         head = Field(
             self._graph,
             self._ids[: sizes[-1]],
@@ -243,10 +251,7 @@ class Field:
 def peer_field(graph: Graph, targets: np.ndarray, edges: EdgeKind) -> Field:
     """The field of zero hops: target rows, each with one self-loop of weight 1."""
     _check_distinct(targets)
-    ones = torch.ones(len(targets), dtype=graph.dtype)
-    numbers = torch.arange(len(targets) + 1, dtype=torch.int32)
-    loops = SparseMatrix(numbers, numbers[:-1], ones, (len(targets),) * 2).to(device=graph.device)
-    return Field(graph, targets, loops, sizes=(len(targets),), num_hops=0, edges=edges)
+    return Field(graph, targets, None, sizes=(len(targets),), num_hops=0, edges=edges)
 
 
 def narrow_field(graph: Graph, targets: np.ndarray, num_hops: int, edges: EdgeKind, *, folded: bool) -> Field:
@@ -350,3 +355,9 @@ def _check_distinct(targets: np.ndarray) -> None:
 
 def _times(rows: Tensor | SparseMatrix, weight: Tensor) -> Tensor:
     return rows.product(weight) if isinstance(rows, SparseMatrix) else rows @ weight
+
+
+def _self_loops(num_nodes: int, graph: Graph) -> SparseMatrix:
+    numbers = torch.arange(num_nodes + 1, dtype=torch.int32)
+    ones = torch.ones(num_nodes, dtype=graph.dtype)
+    return SparseMatrix(numbers, numbers[:-1], ones, (num_nodes, num_nodes)).to(device=graph.device)

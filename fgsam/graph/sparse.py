@@ -9,7 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import scipy.sparse
 import torch
+from scipy.sparse._sparsetools import csc_matvecs
 from torch import Tensor
+from torch.nn import functional
 
 with warnings.catch_warnings():
     # torch announces once in a process that its CSR tensors are young; users of a sparse product need not hear it.
@@ -23,11 +25,12 @@ Arrays: TypeAlias = tuple[np.ndarray, ...]
 
 
 class SparseMatrix:
-    """A constant matrix in compressed rows that keeps its transpose.
+    """A constant matrix in compressed rows, with products from both sides.
 
-    The backward pass of ``A @ B`` needs ``A.T``. torch's own CSR product rebuilds it in every backward pass, which
-    costs more than the product; here it is built once, when first asked for. Entries are constants: gradients flow to
-    the dense factor only.
+    The backward pass of ``A @ B`` needs ``A.T @ G``. torch's own CSR product builds ``A.T`` for it in every backward
+    pass, which costs more than the product. Here the rows are added where they belong (on the CPU), or ``transpose``
+    is used where it was built before: worth it from about three backward passes on. Entries are constants: gradients
+    flow to the dense factor only.
 
     Args:
         rowptr: Start of each row in ``col`` and ``values``, int32, shape ``[num_rows + 1]``.
@@ -154,10 +157,13 @@ class SparseMatrix:
 
         Raises:
             ValueError: If the shapes do not fit.
+            TypeError: If the types differ.
         """
         if dense.dim() != 2 or dense.size(0) != self.shape[1]:
             raise ValueError(f"Expected 'dense' of shape [{self.shape[1]}, width] (got {list(dense.shape)})")
-        result: Tensor = _Product.apply(self, dense)  # type: ignore[no-untyped-call]
+        if dense.dtype != self.dtype:
+            raise TypeError(f"Expected 'dense' of the matrix's type {self.dtype} (got {dense.dtype}). Convert either.")
+        result: Tensor = _Product.apply(self, dense, False)  # type: ignore[no-untyped-call]
         return result
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> SparseMatrix:
@@ -175,39 +181,67 @@ class SparseMatrix:
         return f"SparseMatrix({self.shape[0]} x {self.shape[1]}, {self.num_entries} entries, {self.dtype})"
 
     def _multiply(self, dense: Tensor) -> Tensor:
+        if self.device.type == "cpu" and self.dtype == torch.float32:
+            # A sum of weighted rows is what an embedding bag is, and torch's kernel for it is the fastest at hand.
+            return functional.embedding_bag(
+                self.col, dense, self.rowptr, mode="sum", per_sample_weights=self.values, include_last_offset=True
+            )
         if self.device.type == "cpu" and not _HAS_MKL:
             return torch.from_numpy(self.scipy() @ dense.numpy())
+        return self._multiply_csr(dense)
+
+    def _multiply_csr(self, dense: Tensor) -> Tensor:
         if self._csr is None:
             self._csr = torch.sparse_csr_tensor(self.rowptr, self.col, self.values, self.shape, check_invariants=False)
         return self._csr @ dense
 
+    def _multiply_transposed(self, dense: Tensor) -> Tensor:
+        if self._transpose is not None or self.device.type != "cpu":
+            return self.transpose._multiply(dense)
+        try:
+            flat = _flat(dense)
+        except RuntimeError:  # batched by torch.autograd.grad(is_grads_batched=True), whose tensors show no memory
+            return self.transpose._multiply_csr(dense)
+        num_rows, num_columns = self.shape
+        product = dense.new_zeros(num_columns, dense.size(1))
+        # The arrays of compressed rows are those of the transpose in compressed columns.
+        csc_matvecs(num_columns, num_rows, dense.size(1), *self._arrays, flat, _flat(product))
+        return product
+
 
 class _Product(torch.autograd.Function):
-    """``matrix @ dense``, linear in ``dense``, so that each derivative is a product again."""
+    """``matrix @ dense``, or ``matrix.T @ dense``: linear in ``dense``, so that each derivative is a product again."""
 
     @staticmethod
-    def forward(matrix: SparseMatrix, dense: Tensor) -> Tensor:
-        return matrix._multiply(dense)
+    def forward(matrix: SparseMatrix, dense: Tensor, is_transposed: bool) -> Tensor:
+        return matrix._multiply_transposed(dense) if is_transposed else matrix._multiply(dense)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[SparseMatrix, Tensor], output: Tensor) -> None:
-        ctx.matrix = inputs[0]
+    def setup_context(ctx: Any, inputs: tuple[SparseMatrix, Tensor, bool], output: Tensor) -> None:
+        ctx.matrix, _, ctx.is_transposed = inputs
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
-        return None, ctx.matrix.transpose.product(grads[0])
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
+        return None, _Product.apply(ctx.matrix, grads[0], not ctx.is_transposed), None  # type: ignore[no-untyped-call]
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        product: Tensor = ctx.matrix.product(tangents[1])
+        product: Tensor = _Product.apply(ctx.matrix, tangents[1], ctx.is_transposed)  # type: ignore[no-untyped-call]
         return product
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], matrix: SparseMatrix, dense: Tensor) -> tuple[Tensor, int]:
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], matrix: SparseMatrix, dense: Tensor, is_transposed: bool
+    ) -> tuple[Tensor, int]:
         # The batch becomes further columns of one product: [columns, batch, width] -> [columns, batch * width].
         batched = dense.movedim(in_dims[1], 1)
-        product = matrix.product(batched.flatten(1))
+        product = _Product.apply(matrix, batched.flatten(1), is_transposed)  # type: ignore[no-untyped-call]
         return product.reshape(product.size(0), *batched.shape[1:]), 1
+
+
+def _flat(dense: Tensor) -> np.ndarray:
+    array: np.ndarray = dense.contiguous().numpy().reshape(-1)
+    return array
 
 
 # Function.apply reads the signature of forward at every call, which takes longer than a small product; this keeps it.

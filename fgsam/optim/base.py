@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fgsam.checks import check_choice, check_non_negative
-from fgsam.functional.trees import Grads
+from fgsam.functional.trees import Factor, Grads
 from fgsam.optim.guards import Buffers
 from fgsam.optim.passes import Pass, Passes, clear_gradients
 
@@ -161,20 +161,23 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         return run.loss
 
     @contextmanager
-    def displaced(self, perturbation: Grads) -> Iterator[None]:
-        """Move the weights by a perturbation, and put their exact values back on exit.
+    def displaced(self, direction: Grads, factor: Factor | float = 1.0) -> Iterator[None]:
+        """Move the weights by ``factor * direction``, and put their exact values back on exit.
 
         Args:
-            perturbation: One tensor for each parameter, ``None`` for a parameter that stays.
+            direction: One tensor for each parameter, ``None`` for a parameter that stays.
+            factor: A number, a tensor without dimensions, or a list with one tensor for each parameter.
         """
-        pairs = [(p, move) for p, move in zip(self._params(), perturbation, strict=True) if move is not None]
-        moved, moves = [p.detach() for p, _ in pairs], [move for _, move in pairs]
+        factors = factor if isinstance(factor, list) else [torch.as_tensor(factor)] * len(direction)
+        pairs = zip(self._params(), direction, factors, strict=True)
+        moves = [(p.detach(), move, f) for p, move, f in pairs if move is not None and f is not None]
+        moved = [p for p, _, _ in moves]
         saved = [torch.empty_like(p) for p in moved]
         if moved:
             torch._foreach_copy_(saved, moved)
         try:
-            if moved:
-                torch._foreach_add_(moved, moves)
+            for p, move, f in moves:
+                p.addcmul_(move.to(p.dtype), f.to(p.dtype))
             yield
         finally:
             if moved:

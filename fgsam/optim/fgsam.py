@@ -7,8 +7,8 @@ from typing import Any, Literal
 import torch
 
 from fgsam.checks import check_choice, check_fraction, check_non_negative
-from fgsam.functional.ascent import sam_perturbation
-from fgsam.functional.trees import Grads, add, scale
+from fgsam.functional.ascent import sam_factor
+from fgsam.functional.trees import Grads, add_, scale_
 from fgsam.optim.base import ModelOrParams, Nonfinite, SharpnessAware
 from fgsam.optim.passes import Pass
 
@@ -79,9 +79,9 @@ class FGSAM(SharpnessAware):
     def direction(self, gnn: Pass, peer: Pass) -> Grads:
         """Return the weighted sum of the GNN gradient here and the peer gradient at the top of the ascent."""
         g_gnn = gnn(clean=True)
-        with self.displaced(sam_perturbation(g_gnn, self.options_of_params("rho"), guard=GUARDS[self.form])):
+        with self.displaced(g_gnn, sam_factor(g_gnn, self.options_of_params("rho"), guard=GUARDS[self.form])):
             g_peer = peer()
-        return weigh(g_gnn, g_peer, self.lam, self.form)
+        return weigh_(g_gnn, g_peer, self.lam, self.form)
 
 
 def resolve_lam(lam: float | None, form: Form) -> float:
@@ -100,8 +100,11 @@ def resolve_lam(lam: float | None, form: Form) -> float:
     return lam
 
 
-def weigh(g_gnn: Grads, g_peer: Grads, lam: float, form: Form) -> Grads:
-    """Return ``lam * g_gnn + g_peer`` for the paper's form, ``(1 - lam) * g_gnn + lam * g_peer`` for the code's."""
+def weigh_(g_gnn: Grads, g_peer: Grads, lam: float, form: Form) -> Grads:
+    """Return ``lam * g_gnn + g_peer`` for the paper's form, ``(1 - lam) * g_gnn + lam * g_peer`` for the code's.
+
+    The result is written into the tensors of ``g_peer``.
+    """
     if form == "code":
-        return add(scale(g_gnn, 1 - lam), g_peer, alpha=lam)
-    return add(g_peer, g_gnn, alpha=lam)
+        return add_(scale_(g_peer, lam), g_gnn, alpha=1 - lam)
+    return add_(g_peer, g_gnn, alpha=lam)

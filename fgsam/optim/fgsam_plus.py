@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from fgsam.checks import check_non_negative
-from fgsam.functional.ascent import inverse, sam_perturbation
-from fgsam.functional.projection import orthogonal_part, orthogonal_part_each, unit_each
-from fgsam.functional.trees import Grads, add_scaled, norm, norms, scale
+from fgsam.functional.ascent import inverse, sam_factor
+from fgsam.functional.projection import across, orthogonal_part_each, unit_each
+from fgsam.functional.trees import Grads, add_scaled_, dot, norm, norms, scale_
 from fgsam.optim.base import ModelOrParams, Nonfinite, SharpnessAware
-from fgsam.optim.fgsam import GUARDS, Form, resolve_lam, weigh
+from fgsam.optim.fgsam import GUARDS, Form, resolve_lam, weigh_
 from fgsam.optim.passes import Pass
 
 
@@ -101,23 +101,22 @@ class FGSAMPlus(SharpnessAware):
     def _exact(self, gnn: Pass, peer: Pass) -> Grads:
         g_gnn = gnn(clean=True)
         g_mlp = peer()
-        with self.displaced(sam_perturbation(g_gnn, self.options_of_params("rho"), guard=GUARDS[self.form])):
+        with self.displaced(g_gnn, sam_factor(g_gnn, self.options_of_params("rho"), guard=GUARDS[self.form])):
             g_s = peer()
-        g = weigh(g_gnn, g_s, self.lam, self.form)
-        if self.refresh_every > 1:
-            self.keep("shift", self._shift(g, g_gnn, g_mlp, g_s))
-        return g
+        if self.form == "code":
+            g = weigh_(g_gnn, g_s, self.lam, self.form)
+            flatness = unit_each(orthogonal_part_each(g, g_mlp), guard=GUARDS["code"])
+            self.keep("shift", scale_(flatness, self.alpha))
+            return g
+        square = dot(g_mlp, g_mlp)
+        (g_v, length_v), (g_G, length_G) = across(g_s, g_mlp, square), across(g_gnn, g_mlp, square)
+        flatness = scale_(g_v, self.alpha * inverse(length_v))
+        self.keep("shift", add_scaled_(flatness, g_G, self.lam * inverse(length_G)))
+        return weigh_(g_gnn, g_s, self.lam, self.form)
 
     def _cheap(self, peer: Pass) -> Grads:
         g_mlp = peer()
-        shift = self.kept("shift")
         if self.form == "code":
-            return add_scaled(g_mlp, shift, norms(g_mlp))
-        return add_scaled(scale(g_mlp, 1 + self.lam), shift, norm(g_mlp))
-
-    def _shift(self, g: Grads, g_gnn: Grads, g_mlp: Grads, g_s: Grads) -> Grads:
-        """Return all that cheap steps add to the peer's gradient, for a gradient of length one."""
-        if self.form == "code":
-            return scale(unit_each(orthogonal_part_each(g, g_mlp), guard=GUARDS["code"]), self.alpha)
-        g_v, g_G = orthogonal_part(g_s, g_mlp), orthogonal_part(g_gnn, g_mlp)
-        return add_scaled(scale(g_v, self.alpha * inverse(norm(g_v))), g_G, self.lam * inverse(norm(g_G)))
+            return add_scaled_(g_mlp, self.kept("shift"), norms(g_mlp))
+        length = norm(g_mlp)
+        return add_scaled_(scale_(g_mlp, 1 + self.lam), self.kept("shift"), length)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from fgsam.functional.ascent import sam_perturbation
+from fgsam.functional.ascent import sam_factor
 from fgsam.functional.trees import Grads
 from fgsam.optim.base import ModelOrParams, Nonfinite, SharpnessAware
 from fgsam.optim.passes import Pass
@@ -60,5 +60,5 @@ class SAM(SharpnessAware):
     def direction(self, gnn: Pass, peer: Pass) -> Grads:
         """Return the gradient at the top of the ascent."""
         g = gnn(clean=True)
-        with self.displaced(sam_perturbation(g, self.options_of_params("rho"))):
+        with self.displaced(g, sam_factor(g, self.options_of_params("rho"))):
             return gnn()
