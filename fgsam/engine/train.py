@@ -155,6 +155,7 @@ class Trainer:
         self.num_stale = 0
         self.seconds = 0.0
         self.step_seconds: list[float] = []
+        self._modules = list(method.modules())
         self._device = graph.labels.device
         self._quick = BankScorer(graph, val_bank.head(QUICK_EPISODES))
 
@@ -292,11 +293,11 @@ class Trainer:
             return method.loss(field(peer=False), episode)
 
         def peer_closure() -> Tensor:
-            method.train(self.peer_dropout)
+            _set_training(self._modules, self.peer_dropout)
             try:
                 return method.loss(field(peer=True), episode)
             finally:
-                method.train()
+                _set_training(self._modules, True)
 
         return closure, peer_closure if self.optimizer.peer == "required" else None
 
@@ -325,6 +326,12 @@ class Trainer:
     def _tell(self, event: str) -> None:
         for callback in self.callbacks:
             getattr(callback, event)(self)
+
+
+def _set_training(modules: Sequence[torch.nn.Module], is_training: bool) -> None:
+    # What Module.train does, without its walk over the tree: twice a peer pass, that walk would show.
+    for module in modules:
+        module.__dict__["training"] = is_training
 
 
 def _copied(method: torch.nn.Module) -> dict[str, Tensor]:

@@ -142,7 +142,7 @@ def add_scaled(first: Grads, second: Grads, factor: Factor) -> Grads:
         factor: A tensor without dimensions, or a list with one for each parameter.
     """
     return [
-        a if b is None or f is None else b * f if a is None else torch.addcmul(a, b, f.to(b.dtype))
+        a if b is None or f is None else b * f if a is None else torch.addcmul(a, b, _like(f, b))
         for a, b, f in zip(first, second, _each(factor, first), strict=True)
     ]
 
@@ -150,7 +150,7 @@ def add_scaled(first: Grads, second: Grads, factor: Factor) -> Grads:
 def add_scaled_(first: Grads, second: Grads, factor: Factor) -> Grads:
     """Write ``first + factor * second`` into the tensors of ``first``; see ``add_scaled``."""
     return [
-        a if b is None or f is None else b * f if a is None else a.addcmul_(b, f.to(b.dtype))
+        a if b is None or f is None else b * f if a is None else a.addcmul_(b, _like(f, b))
         for a, b, f in zip(first, second, _each(factor, first), strict=True)
     ]
 
@@ -161,6 +161,10 @@ def scale_(grads: Grads, factor: float | Tensor) -> Grads:
     if present:
         torch._foreach_mul_(present, factor)
     return list(grads)
+
+
+def _like(factor: Tensor, tensor: Tensor) -> Tensor:
+    return factor if factor.dtype == tensor.dtype else factor.to(tensor.dtype)
 
 
 def _each(factor: Factor, grads: Grads) -> Grads:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from typing import Any, TypeAlias
 
@@ -163,8 +162,7 @@ class SparseMatrix:
             raise ValueError(f"Expected 'dense' of shape [{self.shape[1]}, width] (got {list(dense.shape)})")
         if dense.dtype != self.dtype:
             raise TypeError(f"Expected 'dense' of the matrix's type {self.dtype} (got {dense.dtype}). Convert either.")
-        result: Tensor = _Product.apply(self, dense, False)  # type: ignore[no-untyped-call]
-        return result
+        return _product(self, dense, is_transposed=False)
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> SparseMatrix:
         """The same matrix with other entries' type or on another device; itself where nothing changes."""
@@ -213,21 +211,29 @@ class _Product(torch.autograd.Function):
     """``matrix @ dense``, or ``matrix.T @ dense``: linear in ``dense``, so that each derivative is a product again."""
 
     @staticmethod
-    def forward(matrix: SparseMatrix, dense: Tensor, is_transposed: bool) -> Tensor:
-        return matrix._multiply_transposed(dense) if is_transposed else matrix._multiply(dense)
+    def forward(ctx: Any, matrix: SparseMatrix, dense: Tensor, is_transposed: bool) -> Tensor:
+        ctx.matrix, ctx.is_transposed = matrix, is_transposed
+        return _multiplied(matrix, dense, is_transposed)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
+        return None, _product(ctx.matrix, grads[0], is_transposed=not ctx.is_transposed), None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        return _product(ctx.matrix, tangents[1], is_transposed=ctx.is_transposed)
+
+
+class _TransformedProduct(_Product):
+    """The same in the form that ``torch.func`` asks for, whose every call costs as much as a small product."""
+
+    @staticmethod
+    def forward(matrix: SparseMatrix, dense: Tensor, is_transposed: bool) -> Tensor:  # type: ignore[override]
+        return _multiplied(matrix, dense, is_transposed)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[SparseMatrix, Tensor, bool], output: Tensor) -> None:
         ctx.matrix, _, ctx.is_transposed = inputs
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
-        return None, _Product.apply(ctx.matrix, grads[0], not ctx.is_transposed), None  # type: ignore[no-untyped-call]
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        product: Tensor = _Product.apply(ctx.matrix, tangents[1], ctx.is_transposed)  # type: ignore[no-untyped-call]
-        return product
 
     @staticmethod
     def vmap(
@@ -235,14 +241,21 @@ class _Product(torch.autograd.Function):
     ) -> tuple[Tensor, int]:
         # The batch becomes further columns of one product: [columns, batch, width] -> [columns, batch * width].
         batched = dense.movedim(in_dims[1], 1)
-        product = _Product.apply(matrix, batched.flatten(1), is_transposed)  # type: ignore[no-untyped-call]
+        product = _product(matrix, batched.flatten(1), is_transposed=is_transposed)
         return product.reshape(product.size(0), *batched.shape[1:]), 1
+
+
+def _product(matrix: SparseMatrix, dense: Tensor, *, is_transposed: bool) -> Tensor:
+    is_transformed = torch._C._are_functorch_transforms_active()
+    function = _TransformedProduct if is_transformed else _Product
+    result: Tensor = function.apply(matrix, dense, is_transposed)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _multiplied(matrix: SparseMatrix, dense: Tensor, is_transposed: bool) -> Tensor:
+    return matrix._multiply_transposed(dense) if is_transposed else matrix._multiply(dense)
 
 
 def _flat(dense: Tensor) -> np.ndarray:
     array: np.ndarray = dense.contiguous().numpy().reshape(-1)
     return array
-
-
-# Function.apply reads the signature of forward at every call, which takes longer than a small product; this keeps it.
-_Product.forward.__signature__ = inspect.signature(_Product.forward)  # type: ignore[attr-defined]
