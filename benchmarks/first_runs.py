@@ -33,25 +33,34 @@ FLOORS = ("raw_lr", "sgc_lr", "sgc_prototype")
 SETTINGS: dict[str, dict[str, Any]] = {
     "published": {
         "lr": 0.005,
-        "hidden": 32,
-        "dim": 16,
-        "dropout": 0.5,
-        "rho": {"fgsam_plus": 0.1},
-        "default_rho": 0.05,
+        "encoder": {"name": "gcn", "hidden": 32, "dim": 16, "dropout": 0.5},
+        "rho": {"sam": 0.05, "fgsam": 0.05, "fgsam_plus": 0.1},
     },
-    "wide": {"lr": 0.005, "hidden": 128, "dim": 64, "dropout": 0.5, "rho": {}, "default_rho": 0.1},
-    "wide, no dropout": {"lr": 0.002, "hidden": 128, "dim": 64, "dropout": 0.0, "rho": {}, "default_rho": 0.1},
-    "wide, far": {"lr": 0.005, "hidden": 128, "dim": 64, "dropout": 0.5, "rho": {}, "default_rho": 0.5},
+    "slow and far": {
+        "lr": 0.001,
+        "encoder": {"name": "gcn", "hidden": 32, "dim": 16, "dropout": 0.5},
+        "rho": {"sam": 0.5, "fgsam": 0.5, "fgsam_plus": 0.5},
+    },
+    "wide": {
+        "lr": 0.005,
+        "encoder": {"name": "gcn", "hidden": 64, "dim": 64, "dropout": 0.5},
+        "rho": {"sam": 0.1, "fgsam": 0.1, "fgsam_plus": 0.1},
+    },
+    "linear": {
+        "lr": 0.001,
+        "encoder": {"name": "sgc", "dim": 64},
+        "rho": {"sam": 0.1, "fgsam": 0.1, "fgsam_plus": 0.1},
+    },
 }
 """Four fixed settings for every learner and optimizer; ``published`` is GPN's own with the rho released for FGSAM."""
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "published": {},
     "no dropout": {"encoder": {"dropout": 0.0}},
-    "256 -> 128 units": {"encoder": {"hidden": 256, "dim": 128}},
-    "256 -> 128 units, no dropout": {"encoder": {"hidden": 256, "dim": 128, "dropout": 0.0}},
-    "256 -> 128 units, no dropout, untrained": {
-        "encoder": {"hidden": 256, "dim": 128, "dropout": 0.0},
+    "128 units": {"encoder": {"hidden": 128, "dim": 128}},
+    "128 units, no dropout": {"encoder": {"hidden": 128, "dim": 128, "dropout": 0.0}},
+    "128 units, no dropout, untrained": {
+        "encoder": {"hidden": 128, "dim": 128, "dropout": 0.0},
         "optimizer": {"lr": 1e-12},
         "num_episodes": 1,
     },
