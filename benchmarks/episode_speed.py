@@ -68,7 +68,7 @@ def _arm(graph: Any, method: str, path: str, optimizer: str) -> Callable[[], obj
     from fgsam.episodes.sampler import EpisodeSampler
     from fgsam.episodes.split import ClassSplit
     from fgsam.episodes.streams import generator
-    from fgsam.nn.encoders import GCN
+    from fgsam.nn.gcn import GCN
     from fgsam.registry import METHODS, OPTIMIZERS
 
     torch.manual_seed(0)

@@ -60,8 +60,8 @@ half-width of the 95 % t interval over splits. A difference is paired by split. 
 splits.
 `first_runs.npz` holds the correct queries of every test episode.
 
-Encoders of two layers, Adam as base, weight decay 5e-4, at most {NUM_EPISODES} episodes, validated every 50, stopped after 6
-validations without improvement, best weights of three candidates on the whole validation bank. Four fixed settings:
+Encoders of two layers, Adam as base, weight decay 5e-4, at most {NUM_EPISODES} episodes, validated every 50, stopped after
+6 validations without improvement, best weights of three candidates on the whole validation bank. Four fixed settings:
 
 | setting | learning rate | encoder | rho |
 |---|---|---|---|

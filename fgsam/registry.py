@@ -70,12 +70,12 @@ class Registry(Mapping[str, str]):
 ENCODERS = Registry(
     "encoder",
     {
-        "gcn": "fgsam.nn.encoders:GCN",
-        "sgc": "fgsam.nn.encoders:SGC",
-        "sage": "fgsam.nn.encoders:SAGE",
-        "gat": "fgsam.nn.encoders:GAT",
-        "gin": "fgsam.nn.encoders:GIN",
-        "appnp": "fgsam.nn.encoders:APPNP",
+        "gcn": "fgsam.nn.gcn:GCN",
+        "sgc": "fgsam.nn.sgc:SGC",
+        "sage": "fgsam.nn.sage:SAGE",
+        "gat": "fgsam.nn.gat:GAT",
+        "gin": "fgsam.nn.gin:GIN",
+        "appnp": "fgsam.nn.appnp:APPNP",
     },
 )
 

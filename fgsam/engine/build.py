@@ -15,12 +15,11 @@ from torch import nn
 
 from fgsam.engine.checkpoint import weights_digest
 from fgsam.engine.config_model import RunConfig
-from fgsam.engine.evaluate import BUILT_IN
 from fgsam.engine.seeding import seeded
 from fgsam.graph.graph import Graph
 from fgsam.methods.base import Method
 from fgsam.methods.floors import Floor
-from fgsam.nn.encoders import Encoder
+from fgsam.nn.encoders import Encoder, is_built_in
 from fgsam.optim.base import SharpnessAware
 from fgsam.registry import ENCODERS, METHODS, OPTIMIZERS
 
@@ -132,7 +131,7 @@ def check_encoders(
         ValueError: If an encoder is not exact and that was not allowed, or has no peer and one is needed.
     """
     modules = [(name, part) for name, part in method.named_modules() if isinstance(part, Encoder)]
-    foreign = [(name, encoder) for name, encoder in modules if not isinstance(encoder, BUILT_IN)]
+    foreign = [(name, encoder) for name, encoder in modules if not is_built_in(encoder)]
     if not foreign:
         return []
     from fgsam.nn.module import check_field_equals_full

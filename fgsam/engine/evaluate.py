@@ -13,10 +13,7 @@ from fgsam.graph.field import Field
 from fgsam.graph.graph import Graph
 from fgsam.methods.base import Method
 from fgsam.methods.floors import Floor
-from fgsam.nn.encoders import APPNP, GAT, GCN, GIN, SAGE, SGC, Encoder, field_of
-
-BUILT_IN = (GCN, SGC, SAGE, GAT, GIN, APPNP)
-"""Encoders that read sparse rows and are exact by construction."""
+from fgsam.nn.encoders import Encoder, field_of
 
 EPISODES_AT_ONCE = 200
 """Episodes scored as one batch; bounds the memory of their distances."""
@@ -97,7 +94,7 @@ def chunked_fields(encoder: Encoder, graph: Graph, nodes: Tensor) -> list[Field]
         Fields whose targets, one field after the other, are ``nodes``.
     """
     field = field_of(encoder, graph, nodes)
-    if isinstance(encoder, BUILT_IN) or len(nodes) == 1:
+    if not encoder.densifies or len(nodes) == 1:
         return [field]
     width = torch.finfo(graph.dtype).bits // 8
     if field.num_nodes * graph.num_features * width <= graph.memory_mb * 2**20:

@@ -106,7 +106,7 @@ class Trainer:
         >>> import torch
         >>> from fgsam.graph.graph import Graph
         >>> from fgsam.methods.protonet import ProtoNet
-        >>> from fgsam.nn.encoders import SGC
+        >>> from fgsam.nn.sgc import SGC
         >>> from fgsam.optim.sam import SAM
         >>> labels = torch.arange(6).repeat_interleave(6)
         >>> ring = torch.stack([torch.arange(36), torch.arange(36).roll(-1)])

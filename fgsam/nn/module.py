@@ -81,6 +81,7 @@ class ModuleEncoder(Encoder):
         declared = num_hops if num_hops is not None else getattr(module, "num_hops", None)
         self.inexact = _refuse_or_record(self.reach, declared, allow_inexact)
         self.num_hops = _chosen_hops(self.reach, declared)
+        self.densifies = True
         self.uses_weights = _takes_weights(module, num_features, forward)
         if self.edges != "raw":
             _check_declared_weights(module, num_features, forward)

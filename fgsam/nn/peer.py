@@ -11,8 +11,7 @@ from torch_geometric.nn import MessagePassing
 
 from fgsam.graph.field import Field
 from fgsam.nn.calling import FieldForward, refuse_cached
-from fgsam.nn.encoders import Encoder
-from fgsam.nn.module import ModuleEncoder
+from fgsam.nn.encoders import is_built_in
 from fgsam.nn.probing import describe, fresh_copy, moved_rows, path_field, rows_field, seeded_rows
 from fgsam.nn.reach import reach
 
@@ -193,8 +192,7 @@ def _layer_names(module: nn.Module) -> list[str]:
 
 
 def _reads_edges(part: nn.Module) -> bool:
-    is_builtin = isinstance(part, Encoder) and not isinstance(part, ModuleEncoder)
-    return is_builtin or isinstance(part, MessagePassing)
+    return is_built_in(part) or isinstance(part, MessagePassing)
 
 
 def _holds(outer: str, name: str) -> bool:
@@ -282,7 +280,7 @@ def _verdict(part: nn.Module, num_messages: int | None) -> tuple[str, str]:
         return "undefined", "Its messages are differences of rows, zero on a self-loop: use SAGEConv or GraphConv."
     if _class_in(part, ("ChebConv",)) and len(part.lins) >= 3:  # type: ignore[arg-type]
         return "undefined", "It strips self-loops and its peer is an alternating sum: use K=1, TAGConv or GCNConv."
-    if _class_in(part, (*_IDENTITY, *_ATTENTION, "ChebConv")) or _is_builtin(part):
+    if _class_in(part, (*_IDENTITY, *_ATTENTION, "ChebConv")) or is_built_in(part):
         adds_loops = getattr(part, "add_self_loops", True)
         return ("defined", _KEEP_IDENTITY) if adds_loops else ("self-loop", _KEEP_SELF_LOOPS)
     if _class_in(part, ("FAConv",)):
@@ -299,7 +297,3 @@ def _verdict(part: nn.Module, num_messages: int | None) -> tuple[str, str]:
 def _class_in(part: nn.Module, names: tuple[str, ...]) -> bool:
     """Whether a layer is one of PyTorch Geometric's classes, or derived from it."""
     return any(kind.__name__ in names and kind.__module__.startswith("torch_geometric.") for kind in type(part).__mro__)
-
-
-def _is_builtin(part: nn.Module) -> bool:
-    return type(part).__module__ == "fgsam.nn.encoders"

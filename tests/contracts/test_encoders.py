@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from fgsam.graph.field import Field
 from fgsam.graph.graph import Graph
-from fgsam.nn.encoders import Dropout, Encoder, field_of
+from fgsam.nn.encoders import Encoder, field_of
+from fgsam.nn.layers import Dropout
 from fgsam.nn.peer import check_peer
 from fgsam.nn.reach import reach
 from fgsam.registry import ENCODERS

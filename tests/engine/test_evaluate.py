@@ -7,7 +7,8 @@ from torch import nn
 from fgsam.engine.evaluate import BankScorer, chunked_fields, floor_correct
 from fgsam.methods.floors import SGCPrototype
 from fgsam.methods.gpn import GPN
-from fgsam.nn.encoders import GCN, field_of
+from fgsam.nn.encoders import field_of
+from fgsam.nn.gcn import GCN
 from fgsam.nn.module import ModuleEncoder
 from tests.engine.tiny import tiny_bank, tiny_graph, tiny_method
 

@@ -14,7 +14,7 @@ from fgsam.episodes.sampler import EpisodeSampler
 from fgsam.episodes.streams import generator
 from fgsam.graph.graph import Graph
 from fgsam.methods.protonet import ProtoNet
-from fgsam.nn.encoders import GCN
+from fgsam.nn.gcn import GCN
 from fgsam.registry import OPTIMIZERS
 
 SHAPE = {"n_way": 3, "k_shot": 2, "num_query": 4}

@@ -10,7 +10,8 @@ import torch
 from fgsam.episodes.episode import Episode
 from fgsam.graph.graph import Graph
 from fgsam.methods.gpn import GPN
-from fgsam.nn.encoders import GCN, field_of
+from fgsam.nn.encoders import field_of
+from fgsam.nn.gcn import GCN
 from tests.methods.tiny import make_gcn, tiny_episode, tiny_graph
 from tests.twins.methods import slow_gpn_loss
 

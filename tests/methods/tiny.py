@@ -7,7 +7,7 @@ import torch
 
 from fgsam.episodes.episode import Episode
 from fgsam.graph.graph import Graph
-from fgsam.nn.encoders import GCN
+from fgsam.nn.gcn import GCN
 
 NUM_CLASSES = 4
 CLASS_SIZE = 8

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from fgsam.graph.field import Field
 from fgsam.graph.graph import Graph
-from fgsam.nn.encoders import GCN, field_of
+from fgsam.nn.encoders import field_of
+from fgsam.nn.gcn import GCN
 from fgsam.nn.module import ModuleEncoder, check_field_equals_full, wrap
 
 NUM_FEATURES = 6

@@ -5,9 +5,9 @@ import torch
 import torch_geometric.nn as pyg
 from torch import Tensor, nn
 
-from fgsam.nn import encoders
 from fgsam.nn.module import ModuleEncoder
 from fgsam.nn.peer import check_peer, peer_report
+from fgsam.registry import ENCODERS
 
 F = 8
 PNA = {"aggregators": ["mean", "max", "std"], "scalers": ["identity", "amplification"], "deg": torch.tensor([0, 5, 3])}
@@ -127,12 +127,12 @@ def test_what_a_layer_computes_on_self_loops(module, expected):
     torch.testing.assert_close(module(x, loops), expected(module, x))
 
 
-@pytest.mark.parametrize("kind", ["GCN", "SGC", "SAGE", "GAT", "GIN", "APPNP"])
+@pytest.mark.parametrize("kind", sorted(ENCODERS))
 def test_built_in_encoders_have_a_peer(kind):
-    report = check_peer(getattr(encoders, kind)(F), F)
+    report = check_peer(ENCODERS.load(kind)(F), F)
     assert [layer.verdict for layer in report.layers] == ["defined"]
     assert all(name.startswith(("from_source", "from_target")) for name in report.layers[0].dead)
-    assert bool(report.layers[0].dead) == (kind == "GAT")
+    assert bool(report.layers[0].dead) == (kind == "gat")
 
 
 def test_the_report_prints_as_a_table():

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fgsam.episodes.episode import Episode
 from fgsam.graph.graph import Graph
-from fgsam.nn.encoders import GCN
+from fgsam.nn.gcn import GCN
 
 
 def slow_gcn(encoder: GCN, graph: Graph, nodes: Tensor, *, peer: bool) -> Tensor:
