@@ -1,7 +1,8 @@
 """Learners x optimizers x class splits beside the training-free floors, on the same episodes.
 
 Runs are kept in a folder and never computed twice, so the study can be stopped and continued at any time. Work goes
-class split by class split: whatever is there when it stops is complete, and paired, for the splits it has reached.
+task by task and class split by class split: whatever is there when it stops is complete, and paired, for the splits it
+has reached. ``--only-finished`` writes the tables of what is there.
 
     python -m benchmarks first_runs --runs runs/first --workers 2 --out docs/results
     python -m benchmarks first_runs --quick
@@ -11,25 +12,26 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import multiprocessing
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 TASKS: dict[str, dict[str, Any]] = {
-    "coauthor_cs 5-way": {"graph": "coauthor_cs", "n_way": 5},
-    "coauthor_cs 2-way": {"graph": "coauthor_cs", "n_way": 2},
     "corafull_derived 5-way": {"graph": "corafull_derived", "n_way": 5},
     "clothing20 5-way": {"graph": "clothing20", "n_way": 5},
+    "coauthor_cs 5-way": {"graph": "coauthor_cs", "n_way": 5},
+    "coauthor_cs 2-way": {"graph": "coauthor_cs", "n_way": 2},
 }
 METHODS = ("protonet", "gpn")
 OPTIMIZERS = ("adam", "sam", "fgsam", "fgsam_plus")
-NUM_EPISODES = 500
-"""Training episodes at most; published settings allow 1,000, which would double the hours."""
+LIMITS = {"num_episodes": 500, "patience": 3}
+"""Training episodes at most, and validations without improvement; the defaults, 1,000 and 6, would double the hours."""
 ABLATED_SPLITS = 5
 """Class splits on which causes are looked for."""
 FLOORS = ("raw_lr", "sgc_lr", "sgc_prototype")
@@ -105,7 +107,7 @@ def main() -> None:
 def _cells(arguments: argparse.Namespace) -> Iterator[Cell]:
     tasks = ["quick"] if arguments.quick else arguments.tasks
     settings = ["published"] if arguments.quick else list(SETTINGS)
-    for split, task in itertools.product(range(arguments.splits), tasks):
+    for task, split in itertools.product(tasks, range(arguments.splits)):
         for floor in FLOORS:
             yield Cell(task, split, floor, "-", "tuned")
         for setting, method, optimizer in itertools.product(settings, METHODS, OPTIMIZERS):
@@ -116,35 +118,56 @@ def _cells(arguments: argparse.Namespace) -> Iterator[Cell]:
 
 
 def _run_all(cells: list[Cell], root: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+    """Compute what the journal in ``root`` does not hold yet, and add it there; return the rows of all cells at hand."""
+    journal = root / "rows.jsonl"
+    rows = _read(journal, {cell: options_of(cell, is_quick=arguments.quick) for cell in cells})
+    jobs = [] if arguments.only_finished else [(c, root, arguments.quick) for c in cells if c not in rows]
     start = time.monotonic()
+    root.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
-    with context.Pool(arguments.workers) as pool:
-        jobs = ((cell, root, arguments.quick) for cell in cells)
-        for done, row in enumerate(pool.imap_unordered(_run_one, jobs), start=1):
-            rows.append(row)
-            if done == 10 or done % 50 == 0 or done == len(cells):
+    with context.Pool(arguments.workers) as pool, journal.open("a", encoding="utf-8") as file:
+        for done, (cell, row) in enumerate(pool.imap_unordered(_run_one, jobs), start=1):
+            rows[cell] = row
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            if done == 10 or done % 50 == 0 or done == len(jobs):
                 elapsed = time.monotonic() - start
-                left = (len(cells) - done) * elapsed / done
-                print(f"{done} of {len(cells)} runs, {elapsed:.0f} s, about {left / 60:.0f} min left", file=sys.stderr)
+                left = (len(jobs) - done) * elapsed / done
+                print(f"{done} of {len(jobs)} runs, {elapsed:.0f} s, about {left / 60:.0f} min left", file=sys.stderr)
+    return list(rows.values())
+
+
+def _read(journal: Path, options: dict[Cell, dict[str, Any]]) -> dict[Cell, dict[str, Any]]:
+    """Rows of the journal that were made with the present options; a line cut short by a kill is left out."""
+    rows = {}
+    for line in journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        cell = Cell(*(row[field.name] for field in fields(Cell)))
+        if row["options"] == options.get(cell):
+            rows[cell] = row
     return rows
 
 
-def _run_one(job: tuple[Cell, Path, bool]) -> dict[str, Any]:
+def _run_one(job: tuple[Cell, Path, bool]) -> tuple[Cell, dict[str, Any]]:
     import fgsam
 
     cell, root, is_quick = job
-    run = fgsam.run(progress="none", root=str(root), **options_of(cell, is_quick=is_quick))
+    options = options_of(cell, is_quick=is_quick)
+    run = fgsam.run(progress="none", root=str(root), **options)
     results = run.results
-    return asdict(cell) | {
+    row = asdict(cell) | {
+        "options": options,
         "accuracy": results["test_accuracy"],
         "interval": results["test_interval"],
         "val_accuracy": results["val_accuracy"],
         "correct": list(results["test_correct"]),
         "seconds": run.timing["seconds"],
         "num_episodes": results["num_episodes"],
-        "weights_digest": results["weights_digest"],
     }
+    return cell, row
 
 
 def options_of(cell: Cell, *, is_quick: bool = False) -> dict[str, Any]:
@@ -161,17 +184,14 @@ def options_of(cell: Cell, *, is_quick: bool = False) -> dict[str, Any]:
         change = ABLATIONS[cell.setting.removeprefix("ablation: ")]
         optimizer = {"name": "adam", "lr": 0.005, **change.get("optimizer", {})}
         encoder = {"name": "gcn", **change.get("encoder", {})}
-        return options | {
-            "encoder": encoder,
-            "optimizer": optimizer,
-            "num_episodes": change.get("num_episodes", NUM_EPISODES),
-        }
+        limits = LIMITS | {key: change[key] for key in LIMITS.keys() & change.keys()}
+        return options | {"encoder": encoder, "optimizer": optimizer, **limits}
     setting = SETTINGS[cell.setting]
     optimizer = {"name": cell.optimizer, "lr": setting["lr"]}
     if cell.optimizer != "adam":
         optimizer["rho"] = setting["rho"][cell.optimizer]
-    num_episodes = 60 if is_quick else NUM_EPISODES
-    return options | {"encoder": setting["encoder"], "optimizer": optimizer, "num_episodes": num_episodes}
+    limits = {"num_episodes": 60} if is_quick else LIMITS
+    return options | {"encoder": setting["encoder"], "optimizer": optimizer, **limits}
 
 
 def _arguments() -> argparse.Namespace:
@@ -181,6 +201,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--only-finished", action="store_true", help="compute nothing, report what is there")
     parser.add_argument("--quick", action="store_true", help="a tiny generated graph, one split, one setting")
     arguments = parser.parse_args()
     if arguments.quick:

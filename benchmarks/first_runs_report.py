@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from benchmarks.first_runs import ABLATIONS, FLOORS, METHODS, NUM_EPISODES, OPTIMIZERS, SETTINGS
+from benchmarks.first_runs import ABLATIONS, FLOORS, LIMITS, METHODS, OPTIMIZERS, SETTINGS
 
 Row = dict[str, Any]
 Arm = tuple[str, str, str]
@@ -60,8 +60,9 @@ half-width of the 95 % t interval over splits. A difference is paired by split. 
 splits.
 `first_runs.npz` holds the correct queries of every test episode.
 
-Encoders of two layers, Adam as base, weight decay 5e-4, at most {NUM_EPISODES} episodes, validated every 50, stopped after
-6 validations without improvement, best weights of three candidates on the whole validation bank. Four fixed settings:
+Encoders of two layers, Adam as base, weight decay 5e-4, at most {LIMITS["num_episodes"]} episodes, validated every 50,
+stopped after {LIMITS["patience"]} validations without improvement (the defaults are 1,000 and 6), best weights of three
+candidates on the whole validation bank. Four fixed settings:
 
 | setting | learning rate | encoder | rho |
 |---|---|---|---|
