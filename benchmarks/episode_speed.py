@@ -39,7 +39,7 @@ def main() -> None:
     if arguments.memory_of:
         print(_own_peak(arguments.graph_file, *arguments.memory_of.split(":")))
         return
-    from benchmarks.harness import interleave, quartiles, write_json
+    from benchmarks.harness import interleave, quartiles, write_json, write_markdown
 
     graph = _load(arguments.graph, arguments.graph_file)
     cells = list(itertools.product(arguments.paths, arguments.optimizers))
@@ -54,8 +54,12 @@ def main() -> None:
     baseline = None
     if not arguments.no_memory:
         baseline = _measure_memory(graph, rows)
-    _print(rows, baseline)
-    write_json(arguments.json, rows, setting=SETTING, rounds=arguments.rounds, import_baseline_mb=baseline)
+    table = _table(rows, baseline)
+    print(table)
+    facts = {"setting": SETTING, "rounds": arguments.rounds, "import_baseline_mb": baseline}
+    write_json(arguments.json, rows, **facts)
+    if arguments.markdown:
+        write_markdown(arguments.markdown, f"Speed of a training step: {arguments.method} on {graph}", table, __doc__)
 
 
 def _arm(graph: Any, method: str, path: str, optimizer: str) -> Callable[[], object]:
@@ -138,25 +142,25 @@ def _own_peak(file: Path, method: str, path: str, optimizer: str) -> float:
     return peak_memory_mb()
 
 
-def _print(rows: list[dict[str, Any]], baseline: float | None) -> None:
-    reference = {row["path"]: row["ms_median"] for row in rows if row["optimizer"] == "adam"}
-    by_cell = {(row["path"], row["optimizer"]): row["ms_median"] for row in rows}
-    if baseline is not None:
-        print(f"import baseline: {baseline:.0f} MB")
-    print("| optimizer | path | ms a step (quartiles) | x field | x Adam on this path | peak MB above imports |")
-    print("|---|---|---|---|---|---|")
+def _table(rows: list[dict[str, Any]], baseline: float | None) -> str:
+    adam = {row["path"]: row["ms_median"] for row in rows if row["optimizer"] == "adam"}
+    field = {row["optimizer"]: row["ms_median"] for row in rows if row["path"] == "field"}
+    lines = [] if baseline is None else [f"Memory above the imports, which take {baseline:.0f} MB.\n"]
+    lines += ["| optimizer | path | ms a step (quartiles) | x field | x Adam on this path | peak MB |"]
+    lines += ["|---|---|---|---|---|---|"]
     for row in rows:
-        field = by_cell.get(("field", row["optimizer"]))
-        ratio = f"{row['ms_median'] / field:.1f}" if field else ""
-        to_adam = f"{row['ms_median'] / reference[row['path']]:.2f}" if row["path"] in reference else ""
-        memory = "" if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:.0f}"
         spread = f"{row['ms_median']:.2f} ({row['ms_q25']:.2f} to {row['ms_q75']:.2f})"
-        print(f"| {row['optimizer']} | {row['path']} | {spread} | {ratio} | {to_adam} | {memory} |")
+        ratio = f"{row['ms_median'] / field[row['optimizer']]:.1f}" if row["optimizer"] in field else ""
+        to_adam = f"{row['ms_median'] / adam[row['path']]:.2f}" if row["path"] in adam else ""
+        memory = "" if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:.0f}"
+        lines.append(f"| {row['optimizer']} | {row['path']} | {spread} | {ratio} | {to_adam} | {memory} |")
+    return "\n".join(lines)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the rows here")
+    parser.add_argument("--markdown", type=Path, help="write the table here")
     parser.add_argument("--rounds", type=int, default=20, help="timed rounds after two of warm-up")
     parser.add_argument("--graph", default="synthetic", help="name of the graph; the default has CoraFull's size")
     parser.add_argument("--method", default="gpn")

@@ -118,7 +118,7 @@ def _cells(arguments: argparse.Namespace) -> Iterator[Cell]:
 
 
 def _run_all(cells: list[Cell], root: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Compute what the journal in ``root`` does not hold yet, and add it there; return the rows of all cells at hand."""
+    """Compute what the journal in ``root`` does not hold yet, and add it there; return all rows at hand."""
     journal = root / "rows.jsonl"
     rows = _read(journal, {cell: options_of(cell, is_quick=arguments.quick) for cell in cells})
     jobs = [] if arguments.only_finished else [(c, root, arguments.quick) for c in cells if c not in rows]

@@ -6,6 +6,7 @@ import json
 import platform
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -48,6 +49,15 @@ def write_json(path: Path | None, rows: list[dict[str, Any]], **facts: Any) -> N
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**facts, "machine": machine(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+def write_markdown(path: Path, title: str, body: str, about: str | None) -> None:
+    """Write a page of results with the command that makes it and the machine it was made on."""
+    command = " ".join([*sys.argv[0].split(), *sys.argv[1:]])
+    made_on = ", ".join(f"{name} {value}" for name, value in machine().items())
+    parts = [f"# {title}", f"```\n{command}\n```", (about or "").strip(), body.strip(), f"Made on: {made_on}."]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 def machine() -> dict[str, Any]:

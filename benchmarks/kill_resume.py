@@ -2,7 +2,7 @@
 
 Prints passed and tried for each promise, and ends with exit code 1 if one was broken::
 
-    python -m benchmarks.kill_resume --kills 20
+    python -m benchmarks kill_resume --kills 20
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import write_markdown
+
 SETTINGS = (
     "dataset.name=synthetic",
     "dataset.num_nodes=2000",
@@ -31,6 +33,14 @@ SETTINGS = (
     "train.patience=1000",
     "evaluate.num_episodes=100",
 )
+
+
+ABOUT = """
+One run of GPN with FGSAM+ is killed with `kill -9` at random moments of its training and started again; two processes
+get one config at the same time. A kill passes if the finished run has the results of the undisturbed one, bit for bit:
+weights digest, every test episode, every validation. A pair passes if both processes report the undisturbed weights, and
+the second one reads what the first one computed.
+"""
 
 
 def start(root: Path, settings: Sequence[str]) -> subprocess.Popen[str]:
@@ -139,6 +149,7 @@ def main() -> int:
     parser.add_argument("--episodes", type=int, default=1500, help="training episodes of the run")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     parser.add_argument("--json", metavar="OUT", help="file for the figures")
+    parser.add_argument("--markdown", type=Path, help="page for the figures")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(arguments.kills, arguments.pairs, arguments.episodes, arguments.seed, Path(folder))
@@ -146,6 +157,10 @@ def main() -> int:
         print(f"{name}: passed {passed} of {tried}")
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n")
+    if arguments.markdown:
+        lines = [f"| {name.replace('_', ' ')} | {passed} | {tried} |" for name, (passed, tried) in figures.items()]
+        table = "\n".join(["| promise | passed | tried |", "|---|---|---|", *lines])
+        write_markdown(arguments.markdown, "Kills and resumes", table, ABOUT)
     return 0 if all(passed == tried for passed, tried in figures.values()) else 1
 
 

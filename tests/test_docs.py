@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from fgsam.cli import app
+from fgsam.engine.config import load_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def blocks_of(page: Path) -> Iterator[tuple[str, str, int]]:
+    """Language, text and first line number of each fenced block."""
+    content = page.read_text(encoding="utf-8")
+    for match in re.finditer(r"^```(\w*)\n(.*?)^```$", content, re.DOTALL | re.MULTILINE):
+        yield match[1], match[2], content.count("\n", 0, match.start(2))
+
+
+def commands_of(page: Path) -> Iterator[list[str]]:
+    """The arguments of each command line that calls the package."""
+    for language, text, _ in blocks_of(page):
+        for line in text.splitlines() if language in ("", "sh", "bash", "console") else ():
+            words = shlex.split(line, comments=True)
+            if words and Path(words[0]).name == "fgsam":
+                yield words[1:]
+
+
+def parsed(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Verb and parameters of a command line, which is not executed."""
+    command: Any = typer.main.get_command(app)
+    verb: list[str] = []
+    context = command.make_context("fgsam", list(arguments))
+    while hasattr(command, "resolve_command"):
+        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        verb.append(name)
+        context = command.make_context(name, rest, parent=context)
+    return verb, context.params
+
+
+@each_page
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for language, text, line in blocks_of(page):
+        if language == "python":
+            exec(compile("\n" * line + text, page, "exec"), namespace)
+
+
+@each_page
+def test_links_lead_to_files(page: Path):
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    targets = re.findall(r"\]\(([^)\s]+)\)", prose)
+    places = [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:", target)]
+    assert [place for place in places if place and not (page.parent / place).exists()] == []
+
+
+@each_page
+def test_command_lines_can_be_parsed(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("my.yaml").write_text("episode: {n_way: 3}\n")
+    for arguments in commands_of(page):
+        verb, parameters = parsed(arguments)
+        if verb == ["run"]:
+            arguments = ["config", "show", *(parameters["settings"] or [])]
+        elif verb == ["evaluate"]:
+            continue  # it reads a run, which is not here
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, (arguments, done.stderr)
+
+
+@each_page
+def test_yaml_blocks_are_configs(page: Path, tmp_path: Path):
+    for language, text, line in blocks_of(page):
+        if language == "yaml":
+            path = tmp_path / f"line{line}.yaml"
+            path.write_text(text)
+            load_config(path)
+
+
+def test_a_wrong_command_line_would_be_found():
+    assert parsed(["data", "show", "synthetic"]) == (["data", "show"], {"name": "synthetic"})
+    with pytest.raises(Exception, match="No such option"):
+        parsed(["run", "--jsn"])
+
+
+def test_the_readme_shows_every_verb():
+    shown = {tuple(parsed(arguments)[0]) for arguments in commands_of(ROOT / "README.md")}
+    groups = [(), *((group.name,) for group in app.registered_groups)]
+    typers = [app, *(group.typer_instance for group in app.registered_groups)]
+    verbs = {
+        (*group, command.name or command.callback.__name__)  # type: ignore[union-attr]
+        for group, commands in zip(groups, typers, strict=True)
+        for command in commands.registered_commands  # type: ignore[union-attr]
+    }
+    assert shown == verbs
