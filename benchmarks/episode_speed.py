@@ -129,7 +129,7 @@ def _measure_memory(graph: Any, rows: list[dict[str, Any]]) -> float:
 
 def _own_peak(file: Path, method: str, path: str, optimizer: str) -> float:
     from benchmarks import full_graph  # noqa: F401
-    from benchmarks.harness import peak_memory_mb
+    from fgsam.memory import peak_memory_mb
     from fgsam.registry import METHODS, OPTIMIZERS
 
     for table, names in ((METHODS, ("gpn", "protonet")), (OPTIMIZERS, ("adam", "sam", "fgsam", "fgsam_plus"))):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -35,12 +34,6 @@ def quartiles(times: list[float]) -> dict[str, float]:
     """Median and quartiles, in the unit of the input."""
     low, median, high = statistics.quantiles(times, n=4, method="inclusive")
     return {"ms_median": round(median, 3), "ms_q25": round(low, 3), "ms_q75": round(high, 3)}
-
-
-def peak_memory_mb() -> float:
-    """Largest resident size of this process so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if platform.system() == "Darwin" else 2**10)
 
 
 def write_json(path: Path | None, rows: list[dict[str, Any]], **facts: Any) -> None:

@@ -38,8 +38,8 @@ SETTINGS = (
 ABOUT = """
 One run of GPN with FGSAM+ is killed with `kill -9` at random moments of its training and started again; two processes
 get one config at the same time. A kill passes if the finished run has the results of the undisturbed one, bit for bit:
-weights digest, every test episode, every validation. A pair passes if both processes report the undisturbed weights, and
-the second one reads what the first one computed.
+weights digest, every test episode, every validation. A pair passes if both processes report the undisturbed weights,
+and the second one reads what the first one computed.
 """
 
 

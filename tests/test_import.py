@@ -14,7 +14,7 @@ import fgsam
 PACKAGE = Path(fgsam.__file__).parent
 
 LAYERS = [
-    {"typing", "checks", "registry", "assets", "files"},
+    {"typing", "checks", "registry", "assets", "files", "memory"},
     {"functional"},
     {"graph"},
     {"optim"},
@@ -51,6 +51,26 @@ def test_a_file_imports_from_its_own_row_and_above_only(path: Path):
             assert RANK[place] == len(LAYERS) - 1, f"{path} imports from the package instead of a file"
         else:
             assert RANK[module.split(".")[1]] <= RANK[place], f"{path} imports {module}"
+
+
+def imported_at_start(path: Path) -> set[str]:
+    """Modules of the package that a file imports when it is loaded: neither for types only nor inside a function."""
+    body = ast.parse(path.read_text()).body
+    nodes = [node for node in body if isinstance(node, ast.ImportFrom) and node.module]
+    return {str(node.module) for node in nodes if str(node.module).startswith("fgsam.")}
+
+
+def test_no_file_imports_itself_through_others():
+    names = {path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
+    imports = {name: imported_at_start(path) for path, name in names.items()}
+    for start in imports:
+        reached, waiting = set(), list(imports[start])
+        while waiting:
+            module = waiting.pop()
+            if module not in reached:
+                reached.add(module)
+                waiting += imports.get(module, ())
+        assert start not in reached, f"{start} is part of an import cycle"
 
 
 def test_subpackages_have_a_docstring_only():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import resource
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +28,7 @@ from fgsam.engine.record import RESULTS_VERSION, Keeper, RunDirectory, content_h
 from fgsam.engine.train import Trainer
 from fgsam.episodes.streams import generator
 from fgsam.graph.graph import Graph
+from fgsam.memory import peak_memory_mb
 
 __all__ = ["Run", "execute", "load_run", "run", "run_name"]
 
@@ -308,5 +307,4 @@ def _peak_memory_mb(data: Data) -> float:
     """Largest memory of this process so far; on a GPU, of its tensors there."""
     if data.graph.device.type == "cuda":
         return torch.cuda.max_memory_allocated(data.graph.device) / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return peak_memory_mb()

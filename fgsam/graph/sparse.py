@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import scipy.sparse
 import torch
-from scipy.sparse._sparsetools import csc_matvecs
+from scipy.sparse._sparsetools import csc_matvecs, csr_row_index
 from torch import Tensor
 from torch.nn import functional
 
@@ -116,8 +116,12 @@ class SparseMatrix:
 
     def rows(self, index: np.ndarray) -> SparseMatrix:
         """The rows named by ``index``, in its order, shape ``[len(index), num_columns]``."""
-        taken = self.scipy()[index]
-        return SparseMatrix._from_arrays(taken.indptr, taken.indices, taken.data, (len(index), self.shape[1]))
+        rowptr, col, values = self._arrays
+        chosen = index.astype(np.int32, copy=False)
+        ends = np.concatenate([[0], np.cumsum(rowptr[chosen + 1] - rowptr[chosen])]).astype(np.int32)
+        taken_col, taken = np.empty(ends[-1], dtype=np.int32), np.empty(ends[-1], dtype=values.dtype)
+        csr_row_index(len(chosen), chosen, rowptr, col, values, taken_col, taken)
+        return SparseMatrix._from_arrays(ends, taken_col, taken, (len(index), self.shape[1]))
 
     def head(self, num_rows: int, num_columns: int | None = None) -> SparseMatrix:
         """The first rows, sharing memory.

@@ -1,0 +1,96 @@
+"""Quick forms of the measurements: that they run and what they write, not what they find."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import NAMES
+from benchmarks.first_runs import FLOORS, METHODS, OPTIMIZERS, SETTINGS
+from benchmarks.first_runs_report import write_report
+from benchmarks.graph_file import save_graph
+from fgsam.data.load import load_graph
+
+ROOT = Path(__file__).parents[1]
+
+
+def measure(*arguments: str, code: int = 0) -> str:
+    """What ``python -m benchmarks`` prints."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def test_without_a_name_the_measurements_are_listed():
+    listed = measure()
+    assert all(f"  {name} " in listed for name in NAMES)
+    assert measure("episode_sped", code=2) == listed
+
+
+def row_of(
+    split: int, method: str, optimizer: str, setting: str, accuracy: float, val_accuracy: float
+) -> dict[str, Any]:
+    return {
+        **{"task": "graph 5-way", "split": split, "method": method, "optimizer": optimizer, "setting": setting},
+        **{"accuracy": accuracy, "val_accuracy": val_accuracy, "correct": [1, 2], "seconds": 1.0, "num_episodes": 50},
+    }
+
+
+@pytest.mark.slow
+def test_first_runs_keeps_a_journal_and_writes_every_episode(tmp_path: Path):
+    runs = ("first_runs", "--quick", "--runs", str(tmp_path / "runs"))
+    measure(*runs)
+    measure(*runs, "--only-finished", "--out", str(tmp_path / "out"))
+    assert "## quick" in (tmp_path / "out" / "first_runs.md").read_text(encoding="utf-8")
+    scores = np.load(tmp_path / "out" / "first_runs.npz")
+    assert len(scores["runs"]) == len(FLOORS) + len(METHODS) * len(OPTIMIZERS)
+    assert scores["correct"].shape == (len(scores["runs"]), 50)
+
+
+def test_first_runs_page_pairs_by_split_and_chooses_on_validation(tmp_path: Path):
+    rows = []
+    for split in (0, 1):
+        rows += [row_of(split, floor, "-", "tuned", 0.50 + 0.1 * split, 0.5) for floor in FLOORS]
+        for setting, method, optimizer in itertools.product(SETTINGS, METHODS, OPTIMIZERS):
+            is_best = setting == ("published", "wide")[split]  # on split 1 another setting looks better
+            accuracy = 0.60 + 0.1 * split + 0.02 * (setting == "wide") + 0.01 * (optimizer == "sam")
+            rows.append(row_of(split, method, optimizer, setting, accuracy, 0.7 if is_best else 0.6))
+    write_report(rows, tmp_path)
+    lines = (tmp_path / "first_runs.md").read_text(encoding="utf-8").splitlines()
+    # With two splits the interval is t(0.975, 1) = 12.706 times half the distance.
+    assert "| gpn | adam | 65.0 ± 63.5 | 66.0 ± 76.2 | +11.0 ± 12.7 |  |" in lines
+    assert "| gpn | sam | 66.0 ± 63.5 | 67.0 ± 76.2 | +12.0 ± 12.7 | +1.0 ± 0.0 |" in lines
+
+
+@pytest.mark.slow
+def test_kill_resume_finds_the_results_of_the_undisturbed_run(tmp_path: Path):
+    # The first moment of this seed comes so soon that even a short run is still at work.
+    small = ("--kills", "1", "--pairs", "0", "--episodes", "200", "--seed", "31")
+    measure("kill_resume", *small, "--json", str(tmp_path / "figures.json"))
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["kills"] == [1, 1]
+    assert figures["folders_without_partial_files"] == [1, 1]
+
+
+@pytest.mark.slow
+def test_episode_speed_has_a_row_for_each_path_and_optimizer(tmp_path: Path):
+    # 70 classes, because the measurement takes the class split of the graph at its default size.
+    save_graph(load_graph("synthetic", num_nodes=1100, num_features=200, words_per_node=20), tmp_path / "graph.npz")
+    small = ("episode_speed", "--graph-file", str(tmp_path / "graph.npz"))
+    measure(*small, "--rounds", "2", "--no-memory", "--json", str(tmp_path / "rows.json"))
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    cells = {(row["path"], row["optimizer"]) for row in rows}
+    assert len(rows) == len(cells) == 3 * 4
+    assert all(0 < row["ms_q25"] <= row["ms_median"] <= row["ms_q75"] for row in rows)
+    # What a fresh process for the memory of one row prints, in MiB.
+    assert 50 < float(measure(*small, "--memory-of", "gpn:full_dense:fgsam")) < 5000
