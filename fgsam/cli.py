@@ -9,7 +9,10 @@ import logging
 import os
 import signal
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
@@ -26,7 +29,7 @@ R = TypeVar("R")
 EXIT_FAULT = 2
 EXIT_INTERRUPTED = 130
 
-EXPECTED_ERRORS = (ValueError, TypeError, OSError, RuntimeError, FloatingPointError)
+EXPECTED_ERRORS = (ValueError, TypeError, OSError, RuntimeError, FloatingPointError, MemoryError)
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -53,6 +56,9 @@ def main() -> None:
     """Run the command line."""
     # SIGTERM before or after training ends the process as Ctrl-C does; during training the engine has its own way.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A module beside the config can be named in it, as with `python -m fgsam`; installed packages come first.
+    if os.getcwd() not in sys.path and not sys.flags.safe_path:
+        sys.path.append(os.getcwd())
     app()
 
 
@@ -68,15 +74,19 @@ def _reported(verb: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt:
             _say("Stopped. Give the same command again to go on from the last checkpoint.")
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        except EXPECTED_ERRORS as error:
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
             from fgsam.engine.interrupts import Interrupted
 
             if isinstance(error, Interrupted):
                 _say(str(error))
                 raise typer.Exit(EXIT_INTERRUPTED) from None
-            if os.environ.get("FGSAM_TRACEBACK") == "1":
+            place = _foreign_place(error)
+            is_ours = place is None and not isinstance(error, EXPECTED_ERRORS)
+            if is_ours or os.environ.get("FGSAM_TRACEBACK") == "1":
                 raise
-            _say(f"Error: {_message(error)}")
+            _say(f"Error: {_message(error) if place is None else _foreign_message(error, *place)}")
             raise typer.Exit(EXIT_FAULT) from None
 
     return wrapped
@@ -275,7 +285,33 @@ def _load(settings: list[str] | None) -> RunConfig:
     return load_config(files[0] if files else "quickstart", [text for text in texts if "=" in text])
 
 
+def _foreign_place(error: BaseException) -> tuple[str, int] | None:
+    """The file and line of the user's own code that an error came through, if it came through any."""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = Path(frame.f_code.co_filename)
+        if file.is_absolute() and not _is_installed(file):
+            return str(file), line
+    return None
+
+
+def _is_installed(file: Path) -> bool:
+    folders = (Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
+    # PyTorch Geometric writes code of its layers into temporary files.
+    is_generated = file.name.startswith("torch_geometric.")
+    is_package = not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
+    return is_generated or is_package or any(file.is_relative_to(folder) for folder in folders)
+
+
+def _foreign_message(error: BaseException, file: str, line: int) -> str:
+    return (
+        f"Expected {file} to run, line {line} (got {type(error).__name__}: {_message(error)}). "
+        "Set FGSAM_TRACEBACK=1 to see the whole traceback."
+    )
+
+
 def _message(error: BaseException) -> str:
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return f"Expected the run to fit into memory ({error}). Choose a smaller graph or smaller sizes."
     if isinstance(error, OSError) and error.strerror:
         # The system's own errors begin with a number; ours are sentences.
         return error.strerror if error.filename is None else f"{error.strerror}: '{error.filename}'"

@@ -60,9 +60,11 @@ class Registry(Mapping[str, str]):
         module, _, attribute = path.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        # A user's module may fail in any way while it is imported, by a syntax error for one.
+        except Exception as error:
+            reason = error if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
             raise ValueError(
-                f"Expected {self.kind} '{name}' to be importable ({error}). "
+                f"Expected {self.kind} '{name}' to be importable ({reason}). "
                 "Write it as 'package.module:Class' and make sure that the package can be imported from here."
             ) from error
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -33,6 +34,16 @@ def commands_of(page: Path) -> Iterator[list[str]]:
             words = shlex.split(line, comments=True)
             if words and Path(words[0]).name == "fgsam":
                 yield words[1:]
+
+
+def messages() -> Iterator[str]:
+    """Every text in the code of the package, an X for each value that is put in."""
+    for path in (ROOT / "fgsam").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
 
 
 def parsed(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
@@ -87,6 +98,15 @@ def test_yaml_blocks_are_configs(page: Path, tmp_path: Path):
             path = tmp_path / f"line{line}.yaml"
             path.write_text(text)
             load_config(path)
+
+
+@each_page
+def test_quoted_messages_are_in_the_code(page: Path):
+    rows = re.findall(r"^\| (`.+?`) \|", page.read_text(encoding="utf-8").partition("| message |")[2], re.MULTILINE)
+    quoted = [text for row in rows for text in row.strip("`").split("`, `")]
+    known = "\n".join(messages())
+    patterns = [".*".join(map(re.escape, text.split("..."))) for text in quoted]
+    assert [text for text, pattern in zip(quoted, patterns, strict=True) if not re.search(pattern, known)] == []
 
 
 def test_a_wrong_command_line_would_be_found():

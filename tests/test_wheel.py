@@ -47,7 +47,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def in_wheel(wheel: Path, elsewhere: Path, *arguments: str) -> str:
     """Run Python where only the wheel is at hand."""
-    environment = {**os.environ, "PYTHONPATH": str(wheel)}
+    environment = {**os.environ, "PYTHONPATH": str(wheel), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-P", *arguments]
     done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -61,6 +61,7 @@ def test_the_wheel_holds_the_package_and_its_data_alone(wheel: Path):
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "fgsam").rglob("*.py")}
     packed = {str(path.relative_to(wheel)) for path in wheel.rglob("*.py") if "_assets" not in path.parts}
     assert packed == modules
+    assert not list(wheel.rglob("*.pyc"))
 
 
 @pytest.mark.parametrize("folder", ["configs", "datasets"])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fgsam.checks import suggest
 from fgsam.data import own
 from fgsam.graph.graph import Graph
 from fgsam.registry import DATASETS
@@ -22,6 +25,7 @@ def load_graph(name_or_path: str | Path, root: str | Path | None = None, **optio
     Raises:
         FileNotFoundError: If the raw files or the npz file are missing.
         ValueError: If the name is unknown, or the content is faulty or differs from the known one.
+        TypeError: If the loader has no such option.
 
     Example:
         >>> load_graph("synthetic", num_nodes=300, num_features=200, num_classes=10, words_per_node=20).num_nodes
@@ -30,8 +34,17 @@ def load_graph(name_or_path: str | Path, root: str | Path | None = None, **optio
     if isinstance(name_or_path, Path) or (name_or_path not in DATASETS and _is_path(name_or_path)):
         return own.load(name_or_path, **options)
     load = DATASETS.load(name_or_path)
+    _check_options(name_or_path, load, options)
     graph: Graph = load(None if root is None else Path(root), **options)
     return graph
+
+
+def _check_options(name: str, load: Callable[..., Graph], options: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(load).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY or p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+    unknown = [key for key in options if key not in known]
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        raise TypeError(f"Expected an option of graph '{name}' (got '{unknown[0]}'). {suggest(unknown[0], known)}")
 
 
 def _is_path(name: str) -> bool:

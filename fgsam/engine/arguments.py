@@ -18,6 +18,9 @@ from fgsam.registry import ENCODERS, METHODS, OPTIMIZERS
 PRECEDENCE = ("episode", "train", "optimizer", "run", "dataset", "evaluate")
 """Which section a key means that several have: ``num_episodes`` are training episodes, ``root`` holds the runs."""
 
+OTHER_ARGUMENTS = ("graph", "config", "progress", "callbacks")
+"""What a call takes besides entries and options, for the hint after a misspelt one."""
+
 TABLES = {"encoder": ENCODERS, "method": METHODS, "optimizer": OPTIMIZERS}
 
 
@@ -45,6 +48,7 @@ def config_of_call(
 
     Raises:
         ValueError: If something is unknown or out of range; the text lists all faults.
+        TypeError: If the graph is of another kind.
 
     Example:
         >>> config, objects = config_of_call("synthetic", method="protonet", options={"n_way": 2})
@@ -59,6 +63,11 @@ def config_of_call(
     elif isinstance(graph, Path) or (isinstance(graph, str) and graph.endswith(".npz")):
         values["dataset"] = {"path": str(graph)}
     elif graph is not None:
+        if not isinstance(graph, str | Mapping):
+            raise TypeError(
+                f"Expected 'graph' to be a Graph, a name, the path of an npz file or a mapping of options (got "
+                f"{type(graph).__name__}). Make one with Graph.from_pyg, Graph.from_networkx or Graph.from_arrays."
+            )
         values["dataset"] = dict(graph) if isinstance(graph, Mapping) else {"name": graph}
     for section, entry in (("encoder", encoder), ("method", method), ("optimizer", optimizer)):
         name = _name_of(section, entry)
@@ -106,7 +115,7 @@ def _add_options(
     for key, value in single.items():
         section = next((section for section, keys in known.items() if key in keys), None)
         if section is None:
-            choices = {name for keys in known.values() for name in keys}
+            choices = {name for keys in known.values() for name in keys} | {*TABLES, *SECTIONS, *OTHER_ARGUMENTS}
             raise ValueError(f"Expected a known option (got '{key}'). {suggest(key, choices)}")
         values.setdefault(section.removesuffix(" options"), {})[key] = value
 

@@ -84,7 +84,7 @@ def build_encoder(config: RunConfig, graph: Graph, entries: Entries) -> Encoder:
     """Make one encoder; a module of the caller is copied, with its weights, and wrapped."""
     entry = entries.encoder
     is_made = isinstance(entry, nn.Module)
-    made = copy.deepcopy(entry) if is_made else entry(graph.num_features, **config.encoder.options)
+    made = copy.deepcopy(entry) if is_made else _made_encoder(entry, graph.num_features, config.encoder.options)
     if not isinstance(made, nn.Module):
         raise TypeError(
             f"Expected 'encoder' to be or to make a torch.nn.Module (got {type(made).__name__}). "
@@ -178,13 +178,36 @@ def entry_label(entry: Any) -> str:
     return f"{named.__module__}:{named.__qualname__}"
 
 
+def _made_encoder(entry: Any, num_features: int, options: dict[str, Any]) -> Any:
+    """Call the class or function that makes an encoder; what a foreign one raises says little without the call."""
+    if not callable(entry):
+        raise TypeError(
+            f"Expected 'encoder' to be a name, a module, or a class or function that makes one (got {entry!r}). "
+            "Give a module, or a class or function that takes the number of features."
+        )
+    if _is_ours(entry):
+        return entry(num_features, **options)
+    try:
+        return entry(num_features, **options)
+    except Exception as error:
+        call = ", ".join([str(num_features), *(f"{key}={value!r}" for key, value in options.items())])
+        raise ValueError(
+            f"Expected {entry_label(entry)} to make a module when called as ({call}) "
+            f"(got {type(error).__name__}: {error}). The first argument is the number of features; options follow."
+        ) from error
+
+
 def _check_class(entry: Any, part: str, kinds: tuple[type[Any], ...]) -> None:
     if not (isinstance(entry, type) and issubclass(entry, kinds)):
         names = " or ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds)
         raise TypeError(
-            f"Expected '{part}' to be a name or a class derived from {names} (got {entry!r}). "
+            f"Expected '{part}' to be a name or a class derived from {names} (got {_kind(entry)}). "
             "The run makes the object itself, with the options of its config."
         )
+
+
+def _kind(entry: Any) -> str:
+    return f"the class {entry_label(entry)}" if isinstance(entry, type) else f"an object of {type(entry).__name__}"
 
 
 def _is_ours(entry: Callable[..., Any] | nn.Module) -> bool:

@@ -43,6 +43,8 @@ def make_callbacks(callbacks: Iterable[Callback | str]) -> list[Callback]:
         ValueError: If a name is unknown.
         TypeError: If something is neither a name nor a callback.
     """
+    if isinstance(callbacks, str | Callback):
+        raise TypeError("Expected 'callbacks' to be a list (got a single one). Write callbacks=[...].")
     made = [CALLBACKS.load(callback)() if isinstance(callback, str) else callback for callback in callbacks]
     for callback in made:
         if not isinstance(callback, Callback):

@@ -49,7 +49,12 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[s
         FileNotFoundError: If there is no such file.
         ValueError: If the file is of another kind, cut short or changed.
     """
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"Expected {path} to be there (no such file). Restore it from a copy, or delete its folder and run again."
+        ) from error
     if data[: len(MAGIC)] != MAGIC:
         raise ValueError(
             f"Expected {path} to be a checkpoint of fgsam (it starts with {data[:16]!r}). "

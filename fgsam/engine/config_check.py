@@ -90,6 +90,11 @@ def _check_name(section: str, settings: Settings) -> None:
             f"Expected 'dataset.name' or 'dataset.path', not both (got dataset.name='{name}'). Remove one of the two."
         )
         settings.fault(dotted, text)
+    elif section == "dataset" and name.endswith(".npz"):
+        settings.fault(
+            dotted,
+            f"Expected '{dotted}' to be a known graph (got the file '{name}'). Write dataset.path={name} instead.",
+        )
     elif ":" not in name and name not in table:
         hint = suggest(name, table)
         text = (

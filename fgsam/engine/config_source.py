@@ -68,7 +68,7 @@ class Settings:
         self.places[dotted] = place
         try:
             self.values.setdefault(section, {})[key] = json.loads(json.dumps(value, default=_plain))
-        except TypeError:
+        except (TypeError, ValueError):  # the latter for a value that contains itself
             text = f"Expected '{dotted}' to be a number, a text, a truth value or a list (got {shown(value)})."
             self.faults.append(Fault(dotted, text, place))
 
@@ -107,15 +107,15 @@ class Settings:
                 document, sections, "file", lambda key: f"{path}, line {lines[key]}" if key in lines else str(path)
             )
 
-    def add_overrides(self, overrides: Iterable[str], sections: Iterable[str]) -> None:
+    def add_overrides(self, overrides: Iterable[str], sections: Mapping[str, Any]) -> None:
         """Add ``section.key=value`` texts; values are read as YAML."""
         for text in overrides:
             name, equals, written = text.partition("=")
             section, dot, key = name.strip().partition(".")
             if not (equals and dot and section and key):
-                self.faults.append(
-                    Fault(name, f"Expected an override 'section.key=value' (got '{text}').", "command line")
-                )
+                hint = _hint(name.strip(), written, sections)
+                problem = f"Expected an override 'section.key=value' (got '{text}').{hint}"
+                self.faults.append(Fault(name, problem, "command line"))
                 continue
             try:
                 value = _parse(written)[1]
@@ -185,6 +185,11 @@ def _lines(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
         if isinstance(content, yaml.MappingNode):
             for key, _ in content.value:
                 yield f"{name.value}.{key.value}", key.start_mark.line + 1
+
+
+def _hint(key: str, written: str, sections: Mapping[str, Any]) -> str:
+    homes = [section for section, model in sections.items() if key in model.model_fields]
+    return f" Did you mean {' or '.join(f'{section}.{key}={written}' for section in homes)}?" if homes else ""
 
 
 def _problem(error: yaml.YAMLError) -> str:

@@ -57,6 +57,7 @@ def build_data(config: RunConfig, graph: Graph | None = None, *, bank_folder: Pa
     """
     _check_device(config.run.device)
     graph = graph if graph is not None else build_graph(config)
+    _check_features(graph)
     split = build_split(config, graph)
     banks = {
         "val_bank": (split.meta_val, config.train.val_episodes),
@@ -110,7 +111,7 @@ def build_split(config: RunConfig, graph: Graph) -> ClassSplit:
         )
     needed = config.episode.k_shot + config.episode.num_query
     sizes = graph.labels.cpu()[graph.labels.cpu() >= 0].bincount()
-    classes = (sizes >= needed).nonzero().flatten().tolist()
+    classes = [class_id for class_id, size in enumerate(sizes.tolist()) if size >= needed]
     if len(classes) < 3 * n_way:
         raise ValueError(
             f"Expected at least 3 * n_way = {3 * n_way} classes with k_shot + num_query = {needed} nodes, to divide "
@@ -138,10 +139,34 @@ def _bank(
     keys = repr((graph.digest, split.digest, sorted(shape.items()), num_episodes, part))
     path = folder / f"{part}-{hashlib.sha256(keys.encode()).hexdigest()[:16]}.npz"
     if path.is_file():
-        return EpisodeBank.load(path)
+        bank = EpisodeBank.load(path)
+        _check_bank(bank, sampler, num_episodes, path)
+        return bank
     bank = draw()
     bank.save(path)
     return bank
+
+
+def _check_bank(bank: EpisodeBank, sampler: EpisodeSampler, num_episodes: int, path: Path) -> None:
+    """Refuse a whole bank that lies under the name of another one."""
+    found = (len(bank), bank.n_way, bank.k_shot, bank.num_query)
+    expected = (num_episodes, sampler.n_way, sampler.k_shot, sampler.num_query)
+    strange = sorted(set(bank.classes.flatten().tolist()) - set(sampler.classes))
+    if found != expected or strange:
+        raise ValueError(
+            f"Expected '{path}' to hold {num_episodes} episodes of this run (got {len(bank)} of "
+            f"{bank.n_way}-way {bank.k_shot}-shot with {bank.num_query} queries"
+            f"{f', with classes {strange} of another part' if strange else ''}). "
+            "Delete the file: the same bank is drawn again from its seed."
+        )
+
+
+def _check_features(graph: Graph) -> None:
+    if not graph.num_nodes or not graph.num_features:
+        raise ValueError(
+            f"Expected a graph with nodes and features (got {graph.num_nodes} nodes with {graph.num_features} "
+            "features). Without features of their own, nodes can have their degree, or a one-hot row each."
+        )
 
 
 def _check_device(device: str) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
 from fgsam.engine.build import Entries, build_method
@@ -18,7 +17,7 @@ from fgsam.engine.checkpoint import load_checkpoint, weights_digest
 from fgsam.engine.config import load_config
 from fgsam.engine.data import Data, build_data
 from fgsam.engine.evaluate import BankScorer, chunked_fields, floor_correct
-from fgsam.engine.record import RunDirectory
+from fgsam.engine.record import RESULTS_VERSION, RunDirectory
 from fgsam.functional.intervals import mean_interval
 from fgsam.graph.graph import Graph
 
@@ -92,7 +91,7 @@ class Run:
                 f"If it has a config.yaml, go on with: fgsam run {files.config}"
             )
         self.directory = files.path
-        self.config: dict[str, dict[str, Any]] = yaml.safe_load(files.config.read_text())
+        self.config: dict[str, dict[str, Any]] = files.read_config()
         self.results: dict[str, Any] = content["results"]
         self.timing: dict[str, Any] = content["timing"]
         self.versions: dict[str, Any] = content["versions"]
@@ -154,9 +153,11 @@ class Run:
             One of the support labels for each query node: a tensor if the labels are one, else an array.
 
         Raises:
-            ValueError: If support nodes and labels differ in number, or fewer than two classes are given.
+            ValueError: If a node is not of the graph, support nodes and labels differ in number, or fewer than two
+                classes are given.
         """
-        support, query = _ids(support_nodes), _ids(query_nodes)
+        num_nodes = self._loaded().data.graph.num_nodes
+        support, query = _ids(support_nodes, num_nodes), _ids(query_nodes, num_nodes)
         values, places = np.unique(np.asarray(support_labels), return_inverse=True)
         if len(places) != len(support) or len(values) < 2:
             raise ValueError(
@@ -192,6 +193,12 @@ class Run:
         return self._material
 
     def _load(self) -> Material:
+        version = self.results.get("results_version")
+        if version != RESULTS_VERSION:
+            raise ValueError(
+                f"Expected a run of results_version {RESULTS_VERSION} (got {version} in {self.directory}): the same "
+                "config computes something else now. Use the version of fgsam that its result.json names, or run again."
+            )
         missing = [part for part in self.results["objects"] if part not in self._objects]
         if missing:
             raise ValueError(
@@ -221,8 +228,8 @@ class Run:
             floor.fit(data.graph, data.val_bank)
             return Material(data, floor)
         method = build_method(config, data.graph, entries, data.split.digest, config.train.seed)
-        weights = load_checkpoint(self._files.weights, device=data.graph.device)["weights"]
-        if weights_digest(weights) != self.results["weights_digest"]:
+        weights = load_checkpoint(self._files.weights, device=data.graph.device).get("weights")
+        if weights is None or weights_digest(weights) != self.results["weights_digest"]:
             raise ValueError(
                 f"Expected {self._files.weights} to hold the tested weights (its digest is another one). "
                 "Restore it, or delete the directory and run again."
@@ -250,5 +257,12 @@ def load_run(directory: str | Path, *, graph: Graph | None = None, encoder: Any 
     return Run(place, objects={"graph": graph, "encoder": encoder, "method": method})
 
 
-def _ids(nodes: NodeIds) -> Tensor:
-    return torch.as_tensor(nodes if isinstance(nodes, Tensor) else np.asarray(nodes), dtype=torch.int64).cpu().flatten()
+def _ids(nodes: NodeIds, num_nodes: int) -> Tensor:
+    found = torch.as_tensor(nodes if isinstance(nodes, Tensor) else np.asarray(nodes)).cpu().flatten()
+    if found.numel() and (found.is_floating_point() or found.min() < 0 or found.max() >= num_nodes):
+        shown = ", ".join(str(node) for node in found[:5].tolist())
+        raise ValueError(
+            f"Expected node numbers in 0..{num_nodes - 1} (got {shown}{', ...' if len(found) > 5 else ''}). "
+            "Give places in the graph, counted from 0."
+        )
+    return found.to(torch.int64)

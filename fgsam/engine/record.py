@@ -11,7 +11,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +21,7 @@ import yaml
 
 from fgsam.engine.callbacks import Callback
 from fgsam.engine.checkpoint import load_checkpoint, save_checkpoint
+from fgsam.engine.config_model import SECTIONS
 from fgsam.engine.interrupts import Interrupted
 from fgsam.engine.train import Trainer
 from fgsam.files import write_atomically
@@ -108,6 +109,24 @@ class RunDirectory:
         }
         write_atomically(self.result, (json.dumps(content, indent=1, default=str) + "\n").encode())
 
+    def read_config(self) -> dict[str, dict[str, Any]]:
+        """Return the resolved config by section and key.
+
+        Raises:
+            ValueError: If ``config.yaml`` is missing or damaged.
+        """
+        try:
+            content = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            is_whole = isinstance(content, dict) and all(isinstance(content.get(name), dict) for name in SECTIONS)
+        except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):
+            is_whole = False
+        if not is_whole:
+            raise ValueError(
+                f"Expected {self.config} to hold the config of this run (it is missing or damaged). "
+                "Delete it, and give the command of the run again: it is written anew, and nothing is computed twice."
+            )
+        return dict(content)
+
     def read_result(self) -> dict[str, Any] | None:
         """Return the content of ``result.json``, or None if the run is not finished.
 
@@ -118,9 +137,16 @@ class RunDirectory:
             return None
         try:
             content = json.loads(self.result.read_text())
-            is_whole = content["format"] == FORMAT and content_hash(content["results"]) == content["digest"]
+            other_format = content["format"] if content["format"] != FORMAT else None
+            parts = [content[part] for part in ("results", "timing", "versions")]
+            is_whole = other_format is not None or content_hash(parts[0]) == content["digest"]
         except (ValueError, KeyError, TypeError):
-            is_whole = False
+            other_format, is_whole = None, False
+        if other_format is not None:
+            raise ValueError(
+                f"Expected {self.result} in the format '{FORMAT}' (got '{other_format}'). It was written by another "
+                "version of fgsam: read it with that one, or give another run.root."
+            )
         if not is_whole:
             raise ValueError(
                 f"Expected {self.result} to match its own digest: it was changed or damaged. "
@@ -169,8 +195,16 @@ class Keeper(Callback):
         if self.directory.checkpoint.is_file():
             state = load_checkpoint(self.directory.checkpoint, device=trainer.graph.device)
             self._check(state)
-            trainer.load_state_dict(state["trainer"])
-            log_size = state["log_size"]
+            try:
+                self._note_changes(state["fingerprints"])
+                trainer.load_state_dict(state["trainer"])
+                log_size = int(state["log_size"])
+            # Whole, of this run, and yet not what is expected: torch and dicts have many words for that.
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+                raise ValueError(
+                    f"Expected {self.directory.checkpoint} to hold the state of these nets and this optimizer "
+                    f"(got {type(error).__name__}). Delete it to start this run from its beginning."
+                ) from error
             logger.info("Going on from episode %d of %s", trainer.step, self.directory.path)
         with _opened(self.directory.log, "a") as file:
             # What was logged after the checkpoint will be computed, and logged, again.
@@ -218,7 +252,8 @@ class Keeper(Callback):
 
     def _write(self, line: Mapping[str, Any]) -> None:
         assert self._log is not None
-        self._log.write(json.dumps(line) + "\n")
+        with _clear_error(self.directory.log):
+            self._log.write(json.dumps(line) + "\n")
 
     def _check(self, state: Mapping[str, Any]) -> None:
         if state.get("config_hash") != self.config_hash or state.get("results_version") != RESULTS_VERSION:
@@ -226,7 +261,9 @@ class Keeper(Callback):
                 f"Expected {self.directory.checkpoint} to belong to this run (it is of another config or version). "
                 "Delete it to start this run from its beginning."
             )
-        self.fingerprints = list(state["fingerprints"])
+
+    def _note_changes(self, fingerprints: Sequence[dict[str, Any]]) -> None:
+        self.fingerprints = list(fingerprints)
         now = fingerprint()
         changed = [key for key in now if now[key] != self.fingerprints[-1].get(key)]
         if changed:

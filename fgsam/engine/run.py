@@ -117,14 +117,16 @@ def execute(
     """
     objects = {"graph": graph, "encoder": encoder, "method": method, "optimizer": optimizer}
     given = {part: value for part, value in objects.items() if value is not None}
+    listeners = [*make_callbacks(callbacks), *make_progress(progress)]
     with _machine(config), Interrupts() as interrupts:
         job = _Job(config, given)
-        with job.files.locked(lambda: interrupts.requested):
-            job.files.write_config(config.resolved())
-            if job.is_done():
-                logger.info("Already computed: %s", job.files.path)
-            else:
-                job.work(interrupts, [*make_callbacks(callbacks), *make_progress(progress)])
+        if not job.is_readable():
+            with job.files.locked(lambda: interrupts.requested):
+                job.files.write_config(config.resolved())
+                if not job.is_done():  # another process may have finished it meanwhile
+                    job.work(interrupts, listeners)
+    if job.material is None:
+        logger.info("Already computed: %s", job.files.path)
     return Run(job.files.path, material=job.material, objects=given)
 
 
@@ -174,6 +176,10 @@ class _Job:
         limit = self.config.train.max_seconds
         was_cut = content["results"]["stopped_by"] == "max_seconds"
         return not was_cut or (limit is not None and content["timing"]["train_seconds"] >= limit)
+
+    def is_readable(self) -> bool:
+        """Whether nothing has to be written, so that a folder that cannot be written to is no hindrance."""
+        return self.is_done() and self.files.config.is_file()
 
     def work(self, interrupts: Interrupts, callbacks: Sequence[Callback]) -> None:
         """Train or fit, test, and write the result."""

@@ -317,7 +317,9 @@ class Trainer:
     def _non_finite(self, step: int, episode: Episode, error: FloatingPointError) -> NonFiniteLossError:
         params: Grads = [param.detach() for param in self.method.parameters()]
         saved = self.directory / "checkpoint.fgsam" if self.directory is not None else None
-        good = f" The last good checkpoint is {saved}." if saved is not None and saved.is_file() else ""
+        good = "" if saved is None else " No checkpoint was saved before."
+        if saved is not None and saved.is_file():
+            good = f" The last good checkpoint is {saved}."
         return NonFiniteLossError(
             f"Stopped in episode {step} (classes {episode.classes.tolist()}, weight norm {float(norm(params)):.4g}): "
             f"{error}{good}"

@@ -88,7 +88,10 @@ def refuse_cached(module: nn.Module) -> None:
 
     Raises:
         ValueError: If a submodule was built with ``cached=True``: on the next field it would use the edges of the last.
+        TypeError: If it is no module.
     """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"Expected 'module' to be a torch.nn.Module (got {type(module).__name__})")
     names = [f"'{name or 'module'}' ({type(part).__name__})" for name, part in module.named_modules() if _caches(part)]
     if names:
         raise ValueError(

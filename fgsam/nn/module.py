@@ -117,7 +117,7 @@ class ModuleEncoder(Encoder):
             got = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
             raise ValueError(
                 f"Expected {type(self.module).__name__} to return {'target' if is_by_target else 'node'} rows of shape "
-                f"[{expected}, {self.dim}] (got {got}). Its width must not depend on the graph."
+                f"[{expected}, {self.dim}] (got {got}). {_way_out(rows, field, is_by_target)}"
             )
         return rows[: field.num_targets]
 
@@ -214,6 +214,12 @@ def _reference_rows(encoder: Encoder, graph: Graph, nodes: Tensor) -> tuple[Tens
         nodes = nodes[: len(nodes) // 2]
         field = graph.field(nodes, hops, edges=encoder.edges, boundary="closed")
     return encoder(field), nodes, f"closed field of {hops} hops"
+
+
+def _way_out(rows: object, field: Field, is_by_target: bool) -> str:
+    if is_by_target and isinstance(rows, Tensor) and len(rows) == field.num_nodes:
+        return "The targets come first: return rows[: field.num_targets]."
+    return "Its width must not depend on the graph."
 
 
 def _name(encoder: Encoder) -> str:
