@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import json
 import logging
 import os
@@ -56,6 +57,9 @@ def main() -> None:
     """Run the command line."""
     # SIGTERM before or after training ends the process as Ctrl-C does; during training the engine has its own way.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without ± shall not cost the result of a run
+            stream.reconfigure(errors="replace")
     # A module beside the config can be named in it, as with `python -m fgsam`; installed packages come first.
     if os.getcwd() not in sys.path and not sys.flags.safe_path:
         sys.path.append(os.getcwd())
@@ -315,7 +319,8 @@ def _message(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         # The system's own errors begin with a number; ours are sentences.
         return error.strerror if error.filename is None else f"{error.strerror}: '{error.filename}'"
-    return str(error) or type(error).__name__
+    # What torch adds about its own C++ code helps nobody here.
+    return str(error).partition("\nException raised from ")[0] or type(error).__name__
 
 
 def _written(value: Any) -> str:

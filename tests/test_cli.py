@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GCNConv, PairNorm
+from torch_geometric.nn import ChebConv, EdgeConv, GCNConv, PairNorm
 from typer.testing import CliRunner, Result
 
+from fgsam import cli
 from fgsam.cli import app
+from fgsam.engine.checkpoint import MAGIC
 
 TINY = [
     *("dataset.num_nodes=600", "dataset.num_classes=12", "dataset.num_features=100", "dataset.words_per_node=20"),
@@ -47,6 +51,56 @@ class CachedNet(nn.Module):
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         out: Tensor = self.conv(x, edge_index)
         return out
+
+
+class DifferenceNet(nn.Module):
+    """Its messages are zero on a self-loop."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.conv = EdgeConv(nn.Linear(2 * in_channels, 8))
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        out: Tensor = self.conv(x, edge_index)
+        return out
+
+
+class ChebNet(nn.Module):
+    """Strips self-loops."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.conv = ChebConv(in_channels, 8, K=3)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        out: Tensor = self.conv(x, edge_index)
+        return out
+
+
+class WeighedTwiceNet(nn.Module):
+    """Asks for normalised weights and normalises them again."""
+
+    edges = "sym"
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.conv = GCNConv(in_channels, 8)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
+        out: Tensor = self.conv(x, edge_index, edge_weight)
+        return out
+
+
+class FailingNet(nn.Module):
+    """Has a fault of its own."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.conv = GCNConv(in_channels, 8)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        rows: dict[str, Tensor] = {"conv": self.conv(x, edge_index)}
+        return rows["convs"]
 
 
 def call(*args: str) -> Result:
@@ -223,11 +277,18 @@ def test_a_missing_option_value_is_a_usage_error():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("episode.n_way=9", "n_way"),
-        ("episode.num_query=400", "num_query"),
+        ("episode.n_way=9", "at least 3 * n_way = 27 classes with k_shot + num_query = 5 nodes"),
+        ("episode.num_query=400", "k_shot + num_query = 402 nodes"),
+        ("episode.n_way=five", "'episode.n_way' to be a valid integer (got episode.n_way='five')"),
+        ("optimiser.lr=1", "Did you mean 'optimizer'"),
+        ("optimizer.name=fgsamm", "Did you mean 'fgsam'"),
         ("optimizer.rho=-1", "'rho' to be at least 0"),
+        ("optimizer.lr=.inf", "'optimizer.lr' to be a finite number"),
         ("encoder.dropout=2", "'dropout' to be between 0 and 1"),
-        ("dataset.split=nope", "split"),
+        ("encoder.hidden=1000000000000", "Expected the run to fit into memory"),
+        ("encoder.name=no_such_module:Net", "'no_such_module:Net' to be importable (No module named"),
+        ("dataset.split=nope", "one of the class splits of 'synthetic' (got 'nope'). There are 0 to 19."),
+        ("lr=0.1", "Did you mean optimizer.lr=0.1?"),
         ("dataset.homophily=3", "'homophily' to be between 0 and 1"),
     ],
 )
@@ -240,9 +301,10 @@ def test_a_value_that_does_not_fit_is_named(override: str, message: str, tmp_pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"edge_index": np.array([[0, 240], [1, 2]])}, "240"),
-        ({"x": np.full((240, 16), np.nan, dtype=np.float32)}, "finite"),
-        ({"labels": np.arange(12).repeat(19)}, "labels"),
+        ({"edge_index": np.array([[0, 240], [1, 2]])}, "'edge_index' to name nodes 0..239 (got edge 1: 240 -> 2)"),
+        ({"x": np.full((240, 16), np.nan, dtype=np.float32)}, "finite numbers in 'x'"),
+        ({"x": np.full((240, 16), np.inf, dtype=np.float32)}, "(got inf at [0, 0]). Replace NaN and infinite values"),
+        ({"labels": np.arange(12).repeat(19)}, "'labels' to hold one class a node (got shape [228] for 240 nodes)"),
         ({"x": np.array([{}] * 240)}, "never unpickled"),
     ],
 )
@@ -266,17 +328,81 @@ def test_a_missing_own_graph_is_named(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("net", "optimizer", "message"),
-    [("CoupledNet", "adam", "allow_inexact"), ("CoupledNet", "fgsam", "PairNorm"), ("CachedNet", "adam", "cached")],
+    [
+        ("CoupledNet", "adam", "or pass allow_inexact=True, which is recorded in the results"),
+        ("CoupledNet", "fgsam", "rows depend on unrelated ones through norm (PairNorm)"),
+        ("CachedNet", "adam", "got cached=True in 'conv' (GCNConv)). Build them with cached=False"),
+        ("WeighedTwiceNet", "adam", "conv (GCNConv), which normalises them a second time"),
+        ("DifferenceNet", "fgsam", "well-defined peer MLP (got 'module.conv', a EdgeConv)"),
+        ("ChebNet", "fgsam_plus", "use K=1, TAGConv or GCNConv. Or train with an optimizer that needs no peer"),
+    ],
 )
 def test_a_module_that_cannot_be_used_is_refused(net: str, optimizer: str, message: str, tmp_path: Path):
     text = fault_of(f"encoder.name={__name__}:{net}", f"optimizer.name={optimizer}", folder=tmp_path)
     assert message in text
 
 
+def test_a_dry_run_finds_the_same_faults(tmp_path: Path):
+    assert "well-defined peer MLP" in fault_of("--dry-run", f"encoder.name={__name__}:ChebNet", folder=tmp_path)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_fault_in_own_code_names_file_and_line_and_how_to_see_more(tmp_path: Path):
+    text = fault_of(f"encoder.name={__name__}:FailingNet", folder=tmp_path)
+    assert re.search(r"test_cli\.py to run, line \d+ \(got KeyError: 'convs'\)\. Set FGSAM_TRACEBACK=1", text)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [("def x(:", "SyntaxError: invalid syntax"), ("1 / 0", "ZeroDivisionError: division")]
+)
+def test_own_code_that_cannot_be_imported_is_named(
+    content: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    name = f"broken_{len(content)}"
+    (tmp_path / f"{name}.py").write_text(content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = fault_of(f"encoder.name={name}:Net", folder=tmp_path)
+    assert f"Expected encoder '{name}:Net' to be importable ({reason}" in text
+
+
+def test_a_fault_of_the_package_itself_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fgsam.cli_tables.summary", {}.__getitem__)
+    assert isinstance(call("methods").exception, KeyError)
+
+
+def test_modules_beside_the_config_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
+    monkeypatch.setattr(cli, "app", lambda: None)
+    monkeypatch.setattr(signal, "signal", lambda *args: None)
+    cli.main()
+    assert sys.path[-1] == str(tmp_path)
+
+
+def test_a_terminal_without_the_sign_still_gets_the_table(finished: dict[str, object]):
+    folder = Path(str(finished["run_dir"])).parent
+    command = [sys.executable, "-m", "fgsam", "run", "--no-floors", *TINY, f"run.root={folder}"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert " ? " in done.stdout
+
+
+def test_faults_print_nothing_on_standard_output(tmp_path: Path):
+    assert run_tiny(tmp_path, "--json", "episode.n_way=9").stdout == ""
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_non_finite_loss_stops_with_the_episode(tmp_path: Path):
-    text = fault_of("optimizer.name=sgd", "optimizer.lr=1e30", folder=tmp_path)
-    assert "episode" in text
+def test_a_non_finite_loss_stops_with_the_episode_the_norms_and_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    diverging = ("optimizer.name=sgd", "optimizer.lr=1e30")
+    text = fault_of(*diverging, folder=tmp_path)
+    assert re.search(r"Stopped in episode \d+ \(classes \[.*\], weight norm inf\): .*gradient norm nan", text)
+    assert "No checkpoint was saved before." in text
+    monkeypatch.setattr("fgsam.engine.record.SAVE_SECONDS", 0.0)
+    text = fault_of(*diverging, folder=tmp_path)
+    assert re.search(r"The last good checkpoint is .*checkpoint\.fgsam", text)
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK nonsense", None])
@@ -286,7 +412,10 @@ def test_a_damaged_checkpoint_is_refused(damage: bytes | None, tmp_path: Path):
     checkpoint = directory / "checkpoint.fgsam"
     content = checkpoint.read_bytes()
     checkpoint.write_bytes(content[: len(content) // 2] if damage is None else damage)
-    assert "checkpoint.fgsam" in fault_of("--no-floors", folder=tmp_path)
+    text = fault_of("--no-floors", folder=tmp_path)
+    expected = "to match its own sha256: it is cut short" if damage is None else "to be a checkpoint of fgsam"
+    assert f"Expected {checkpoint} {expected}" in text
+    assert "run again" in text
 
 
 class Trap:
@@ -298,8 +427,12 @@ def test_a_foreign_checkpoint_runs_no_code(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("FGSAM_TRAP", str(tmp_path / "sprung"))
     directory = Path(str(result_of(tmp_path, "--no-floors")["run_dir"]))
     (directory / "result.json").unlink()
-    torch.save({"trainer": Trap()}, directory / "checkpoint.fgsam")
-    assert "checkpoint.fgsam" in fault_of("--no-floors", folder=tmp_path)
+    checkpoint = directory / "checkpoint.fgsam"
+    torch.save({"trainer": Trap()}, checkpoint)
+    foreign = checkpoint.read_bytes()
+    assert f"Expected {checkpoint} to be a checkpoint of fgsam" in fault_of("--no-floors", folder=tmp_path)
+    checkpoint.write_bytes(MAGIC + hashlib.sha256(foreign).hexdigest().encode() + b"\n" + foreign)
+    assert "to hold tensors and plain values only" in fault_of("--no-floors", folder=tmp_path)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -313,8 +446,8 @@ def test_a_changed_result_is_refused(tmp_path: Path):
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
     (tmp_path / "runs").write_text("a file")
     text = fault_of(folder=tmp_path)
-    assert f"{tmp_path}/runs" in text
-    assert "Choose another" in text
+    assert f"Expected '{tmp_path}/runs/banks' to be a folder that can be made" in text
+    assert "Choose another run.root." in text
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -25,7 +25,7 @@ def load_graph(name_or_path: str | Path, root: str | Path | None = None, **optio
     Raises:
         FileNotFoundError: If the raw files or the npz file are missing.
         ValueError: If the name is unknown, or the content is faulty or differs from the known one.
-        TypeError: If the loader has no such option.
+        TypeError: If the loader has no such option, or an own one returns something else than a graph.
 
     Example:
         >>> load_graph("synthetic", num_nodes=300, num_features=200, num_classes=10, words_per_node=20).num_nodes
@@ -35,7 +35,12 @@ def load_graph(name_or_path: str | Path, root: str | Path | None = None, **optio
         return own.load(name_or_path, **options)
     load = DATASETS.load(name_or_path)
     _check_options(name_or_path, load, options)
-    graph: Graph = load(None if root is None else Path(root), **options)
+    graph = load(None if root is None else Path(root), **options)
+    if not isinstance(graph, Graph):
+        raise TypeError(
+            f"Expected '{name_or_path}' to return a fgsam.Graph (got {type(graph).__name__}). "
+            "Make one with Graph.from_arrays, Graph.from_pyg or Graph.from_networkx."
+        )
     return graph
 
 

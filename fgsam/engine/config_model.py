@@ -104,7 +104,7 @@ class MachineConfig(Section):
     """Where the run is stored and what it computes with."""
 
     root: str = Field("runs", min_length=1, description="folder of all run directories")
-    threads: int = Field(1, ge=1, description="processor threads")
+    threads: int = Field(1, ge=1, le=1024, description="processor threads")
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:<number>")
     dtype: Literal["float32", "float64"] = Field("float32", description="precision of features and weights")
     deterministic: bool = Field(False, description="refuse operations that are not deterministic")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fgsam.engine.build import Entries, build_method
 from fgsam.engine.checkpoint import load_checkpoint, weights_digest
-from fgsam.engine.config import load_config
+from fgsam.engine.config import ConfigError, load_config
 from fgsam.engine.data import Data, build_data
 from fgsam.engine.evaluate import BankScorer, chunked_fields, floor_correct
 from fgsam.engine.record import RESULTS_VERSION, RunDirectory
@@ -207,13 +207,16 @@ class Run:
             )
         sections = {"graph": "dataset"}
         labels = {sections.get(part, part) for part in self.results["objects"]}
-        config = load_config(
-            values={
-                section: {key: value for key, value in part.items() if not (section in labels and key == "name")}
-                for section, part in self.config.items()
-            },
-            objects={section: self.config[section]["name"] for section in labels},
-        )
+        try:
+            config = load_config(
+                values={
+                    section: {key: value for key, value in part.items() if not (section in labels and key == "name")}
+                    for section, part in self.config.items()
+                },
+                objects={section: self.config[section]["name"] for section in labels},
+            )
+        except ConfigError as error:
+            raise ValueError(f"Expected {self._files.config} as the run wrote it. {error}") from error
         objects = {part: value for part, value in self._objects.items() if part != "graph"}
         entries = Entries.load(config, **objects)
         data = build_data(config, self._objects.get("graph"))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fgsam.engine.build import Entries, build_method, build_optimizer
+from fgsam.engine.build import Entries, build_method, build_optimizer, check_encoders
 from fgsam.engine.config_model import RunConfig
 from fgsam.engine.data import build_data
 from fgsam.engine.run import run_name
+from fgsam.episodes.streams import generator
 
 
 def plan(config: RunConfig) -> Path:
@@ -20,7 +21,9 @@ def plan(config: RunConfig) -> Path:
     entries = Entries.load(config)
     data = build_data(config)
     if config.is_trained:
-        method = build_method(config, data.graph, entries, data.split.digest, config.train.seed)
-        build_optimizer(config, method, entries)
+        stream = (data.split.digest, config.train.seed)
+        method = build_method(config, data.graph, entries, *stream)
+        needs_peer = build_optimizer(config, method, entries).peer == "required"
+        check_encoders(method, data.graph, needs_peer=needs_peer, rng=generator("check", *stream))
     name, _ = run_name(config, data, entries)
     return Path(config.run.root) / name

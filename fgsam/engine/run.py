@@ -173,6 +173,11 @@ class _Job:
         content = self.files.read_result()
         if content is None:
             return False
+        if content["results"].get("config_hash") != self.hash:
+            raise ValueError(
+                f"Expected {self.files.result} to belong to this run (it is of another config or version). "
+                "Move its directory away and run again."
+            )
         limit = self.config.train.max_seconds
         was_cut = content["results"]["stopped_by"] == "max_seconds"
         return not was_cut or (limit is not None and content["timing"]["train_seconds"] >= limit)

@@ -48,6 +48,12 @@ def test_what_is_no_callback_is_refused():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("single", ["tensorboard", Listener()])
+def test_a_single_callback_is_refused_with_the_way_out(single):
+    with pytest.raises(TypeError, match=r"'callbacks' to be a list .*Write callbacks=\[\.\.\.\]"):
+        make_callbacks(single)
+
+
 def test_tensorboard_gets_loss_and_accuracy(tmp_path):
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     tiny_trainer(num_episodes=4, val_every=2, callbacks=[TensorBoard(every=2)], directory=tmp_path).fit()

@@ -182,6 +182,21 @@ def test_options_out_of_range_are_found_in_every_section():
     assert faults[2].endswith("[optimizer.rho=-1.0]")
 
 
+def test_a_key_without_its_section_names_the_sections_that_have_it():
+    assert "Did you mean optimizer.lr=0.1?" in faults_of("lr=0.1")[0]
+    assert "Did you mean train.num_episodes=3 or evaluate.num_episodes=3?" in faults_of("num_episodes=3")[0]
+    assert faults_of("nothing=1")[0].endswith("(got 'nothing=1'). [command line]")
+
+
+def test_a_file_given_as_a_name_is_sent_to_the_right_key():
+    fault = faults_of("dataset.name=my/graph.npz")[0]
+    assert "Write dataset.path=my/graph.npz instead." in fault
+
+
+def test_a_number_of_threads_that_would_crash_is_refused():
+    assert "'run.threads' to be less than or equal to 1024" in faults_of("run.threads=1000000")[0]
+
+
 def test_reading_a_config_draws_no_random_numbers():
     before = torch.get_rng_state()
     load_config()
@@ -221,6 +236,12 @@ def test_bad_yaml_names_the_line(tmp_path: Path):
 )
 def test_a_malformed_file_is_named(tmp_path: Path, text: str, message: str):
     assert message in fault_of(path=written(tmp_path, text))
+
+
+def test_a_value_that_contains_itself_is_named(tmp_path: Path):
+    path = tmp_path / "ring.yaml"
+    path.write_text("episode: &ring\n  n_way: *ring\n")
+    assert faults_of(path=path)[0].startswith("Expected 'episode.n_way' to be a number")
 
 
 def test_a_file_that_is_no_text_is_named(tmp_path: Path):

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from fgsam.engine import record
+from fgsam.engine.checkpoint import load_checkpoint, save_checkpoint
 from fgsam.engine.interrupts import Interrupted
 from fgsam.engine.record import Keeper, RunDirectory, content_hash, fingerprint, make_folder
 from tests.engine.test_train import StopAfter, digest
@@ -71,6 +72,22 @@ def test_a_result_comes_back_and_a_changed_one_is_refused(files):
             files.read_result()
 
 
+def test_a_result_of_another_format_is_not_called_damaged(files):
+    files.write_result({"test_accuracy": 0.5}, {"seconds": 1.0}, {})
+    files.result.write_text(files.result.read_text().replace(record.FORMAT, "fgsam-result 9"))
+    with pytest.raises(ValueError, match=r"in the format 'fgsam-result 1' \(got 'fgsam-result 9'\).*another version"):
+        files.read_result()
+
+
+@pytest.mark.parametrize("text", [None, "", "a: [1", "x: 1", "run: 3"])
+def test_a_config_that_is_missing_or_damaged_is_named_with_the_way_out(files, text):
+    files.config.unlink()
+    if text is not None:
+        files.config.write_text(text)
+    with pytest.raises(ValueError, match=r"config\.yaml to hold the config of this run .*Delete it"):
+        files.read_config()
+
+
 def test_going_on_from_a_checkpoint_repeats_nothing_in_the_log_and_changes_no_bit(files, tmp_path):
     whole_files = RunDirectory(tmp_path / "whole")
     make_folder(whole_files.path)
@@ -110,6 +127,15 @@ def test_a_checkpoint_of_another_run_is_refused(files):
     keeper.save(trainer)
     with pytest.raises(ValueError, match=r"belong to this run .* Delete it"):
         kept_trainer(files, config_hash="another")
+
+
+@pytest.mark.parametrize("change", [{"trainer": {"method": {}}}, {"trainer": None}, {"fingerprints": None}])
+def test_a_checkpoint_with_another_content_is_refused(files, change):
+    trainer, keeper = stopped(files, 2)
+    keeper.save(trainer)
+    save_checkpoint(files.checkpoint, {**load_checkpoint(files.checkpoint), **change})
+    with pytest.raises(ValueError, match=r"checkpoint\.fgsam to hold the state of these nets .*Delete it"):
+        kept_trainer(files)
 
 
 def test_other_versions_are_told_and_recorded(files, monkeypatch, caplog):

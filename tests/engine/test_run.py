@@ -9,14 +9,17 @@ import pytest
 import torch
 import yaml
 from torch import nn
+from torch_geometric.data import Data
 from torch_geometric.nn import EdgeConv, GCNConv, GraphSAGE
 
+from fgsam.engine import outcome, record
 from fgsam.engine import run as run_module
 from fgsam.engine.arguments import config_of_call
 from fgsam.engine.callbacks import Callback
 from fgsam.engine.interrupts import Interrupted
 from fgsam.engine.run import execute, load_run
 from fgsam.engine.train import Trainer
+from fgsam.graph.graph import Graph
 from fgsam.methods.protonet import ProtoNet
 from fgsam.optim.sam import SAM
 from tests.engine.tiny import OPTIONS, tiny_graph, tiny_run
@@ -152,6 +155,12 @@ def test_predicting_from_one_class_is_refused(finished):
         finished.predict([0, 1], ["x", "y", "z"], [2])
 
 
+@pytest.mark.parametrize("nodes", [[0, 240], [0, -1], [0, 1.5]])
+def test_nodes_that_the_graph_does_not_have_are_refused(finished, nodes):
+    with pytest.raises(ValueError, match=rf"node numbers in 0\.\.239 \(got 0(\.0)?, {nodes[1]}\)"):
+        finished.predict(nodes, ["x", "y"], [2])
+
+
 def test_a_graph_that_no_config_can_name_is_asked_for(finished):
     with pytest.raises(ValueError, match=r"the graph that this run was made with.*graph=\.\.\."):
         load_run(finished.directory).predict([0, 1], [0, 1], [2])
@@ -180,6 +189,52 @@ def test_exchanged_weights_are_refused(finished, root, tmp_path):
     shutil.copy(other.directory / "weights.fgsam", copied / "weights.fgsam")
     with pytest.raises(ValueError, match="hold the tested weights"):
         load_run(copied, graph=tiny_graph()).evaluate()
+
+
+def test_missing_weights_and_a_damaged_config_are_named(finished, tmp_path):
+    copied = tmp_path / "run"
+    shutil.copytree(finished.directory, copied)
+    config = copied / "config.yaml"
+    config.write_text(config.read_text().replace("n_way", "n_wya"))
+    with pytest.raises(ValueError, match=r"config\.yaml as the run wrote it\. .*Did you mean 'n_way'"):
+        load_run(copied, graph=tiny_graph()).evaluate()
+    shutil.copy(finished.directory / "config.yaml", config)
+    (copied / "weights.fgsam").unlink()
+    with pytest.raises(FileNotFoundError, match=r"weights\.fgsam to be there .*Restore it"):
+        load_run(copied, graph=tiny_graph()).evaluate()
+    (copied / "config.yaml").write_text("a: [1")
+    with pytest.raises(ValueError, match=r"config\.yaml to hold the config of this run"):
+        load_run(copied)
+
+
+def test_a_run_of_another_version_is_read_but_not_computed_with(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(outcome, "RESULTS_VERSION", 99)
+    opened = load_run(finished.directory, graph=tiny_graph())
+    assert opened.test == finished.test
+    with pytest.raises(ValueError, match=r"a run of results_version 99 \(got \d+ in .*run again"):
+        opened.evaluate()
+
+
+def test_a_result_of_another_run_in_its_place_is_refused(finished, tmp_path):
+    found = tiny_run(tmp_path, method="protonet", optimizer="adam", num_episodes=1)
+    shutil.copy(finished.directory / "result.json", found.directory / "result.json")
+    with pytest.raises(ValueError, match=r"result\.json to belong to this run .*Move its directory away"):
+        tiny_run(tmp_path, method="protonet", optimizer="adam", num_episodes=1)
+
+
+def test_a_finished_run_is_read_without_writing(finished, root, monkeypatch):
+    def no_writing(*args):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(record, "_opened", no_writing)
+    assert tiny_run(root, method="protonet", optimizer="sam").results == finished.results
+
+
+def test_wrong_listeners_are_named_before_any_work(finished, root):
+    with pytest.raises(ValueError, match="Did you mean 'tensorboard'"):
+        tiny_run(root, method="protonet", optimizer="sam", callbacks=["tensorbord"])
+    with pytest.raises(ValueError, match="'progress' to be one of auto"):
+        tiny_run(root, method="protonet", optimizer="sam", progress="bra")
 
 
 def test_a_floor_is_a_run_without_optimizer(root):
@@ -254,6 +309,17 @@ def test_banks_are_drawn_once_and_a_damaged_one_is_refused(root, finished):
     times = [path.stat().st_mtime_ns for path in banks]
     tiny_run(root, method="protonet", optimizer="adam")
     assert [path.stat().st_mtime_ns for path in sorted((root / "banks").glob("*.npz"))] == times
+    test_bank, val_bank = banks[0], banks[-1]
+    content = test_bank.read_bytes()
+    try:
+        test_bank.write_bytes(content[:200])
+        with pytest.raises(ValueError, match=r"test_bank-.*npz' to be readable .*Delete the file"):
+            tiny_run(root, method="protonet", optimizer="adam")
+        test_bank.write_bytes(val_bank.read_bytes())
+        with pytest.raises(ValueError, match=r"test_bank-.*npz' to hold 30 episodes of this run \(got 20 of .*Delete"):
+            tiny_run(root, method="protonet", optimizer="adam")
+    finally:
+        test_bank.write_bytes(content)
 
 
 class Net(nn.Module):
@@ -334,6 +400,8 @@ def test_an_unknown_option_names_the_nearest(tmp_path):
         tiny_run(tmp_path, method="protonet", patiense=3)
     with pytest.raises(TypeError, match="'train' to be a mapping"):
         tiny_run(tmp_path, train=3)
+    with pytest.raises(ValueError, match="Did you mean 'optimizer'"):
+        tiny_run(tmp_path, optimiser="adam")
 
 
 def test_objects_of_the_wrong_kind_are_refused(tmp_path):
@@ -343,6 +411,27 @@ def test_objects_of_the_wrong_kind_are_refused(tmp_path):
         tiny_run(tmp_path, method=ProtoNet(lambda: nn.Linear(2, 2)))
     with pytest.raises(TypeError, match=r"make a torch\.nn\.Module"):
         tiny_run(tmp_path, method="protonet", encoder=lambda num_features: None)
+    with pytest.raises(TypeError, match=r"'encoder' to be a name, a module, or .* \(got 3\)"):
+        tiny_run(tmp_path, method="protonet", encoder=3)
+    with pytest.raises(TypeError, match=r"'graph' to be a Graph, .*\(got Data\)\. Make one with Graph\.from_pyg"):
+        run_module.run(Data())
+
+
+def test_a_constructor_that_fails_is_named_with_its_call(tmp_path):
+    with pytest.raises(ValueError, match=r":Net to make a module when called as \(40, width='x'\) \(got TypeError: "):
+        tiny_run(tmp_path, method="protonet", encoder={"name": f"{__name__}:Net", "width": "x"})
+
+
+def test_a_graph_without_features_is_refused_with_the_way_out(tmp_path):
+    graph = tiny_graph()
+    bare = Graph.from_arrays(np.zeros((240, 0)), graph.edge_index, graph.labels, directed=False)
+    with pytest.raises(ValueError, match=r"nodes and features \(got 240 nodes with 0 features\)\. Without"):
+        run_module.run(bare, **{**OPTIONS, "root": str(tmp_path)})
+
+
+def test_more_queries_than_any_number_can_hold_are_a_fault(tmp_path):
+    with pytest.raises(ValueError, match=r"classes with k_shot \+ num_query = 1\d+ nodes, .*got 0 of 12"):
+        tiny_run(tmp_path, method="protonet", num_query=10**30)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")

@@ -227,6 +227,11 @@ def test_a_loss_that_is_not_finite_stops_with_what_one_needs_to_know(tmp_path):
     assert trainer.step == 2
 
 
+def test_a_loss_that_is_not_finite_before_any_checkpoint_says_so(tmp_path):
+    with pytest.raises(NonFiniteLossError, match=r"gradient norm nan.*No checkpoint was saved before\."):
+        tiny_trainer(callbacks=[Poison()], directory=tmp_path).fit()
+
+
 def test_callbacks_hear_the_end_also_of_a_failed_training():
     heard = []
 

@@ -227,6 +227,24 @@ def test_a_wrong_number_of_rows_or_width_is_an_error():
         encoder(field_of(encoder, random_graph(), [0]))
 
 
+class AllRows(nn.Module):
+    """Returns the rows of the whole field where the targets are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(NUM_FEATURES, 3)
+
+    def forward(self, field: Field) -> Tensor:
+        rows: Tensor = self.lin(field.dense_x())
+        return rows
+
+
+def test_rows_of_all_nodes_for_a_field_are_an_error_with_the_way_out():
+    encoder = wrap(AllRows().double(), NUM_FEATURES)
+    with pytest.raises(ValueError, match=r"AllRows to return target rows .*return rows\[: field\.num_targets\]"):
+        encoder(field_of(encoder, random_graph(), torch.arange(4)))
+
+
 def test_a_tuple_is_an_error():
     class Tuple(nn.Module):
         def __init__(self) -> None:

@@ -192,6 +192,11 @@ def test_cached_layers_break_the_peer():
         check_peer(pyg.GCN(F, 8, 2, cached=True))
 
 
+def test_something_else_than_a_module_is_an_error():
+    with pytest.raises(TypeError, match=r"'module' to be a torch\.nn\.Module \(got str\)"):
+        peer_report("gcn", F)  # type: ignore[arg-type]
+
+
 def test_the_width_has_to_be_known():
     with pytest.raises(ValueError, match=r"'num_features' for APPNP \(got None\)"):
         peer_report(pyg.APPNP(3, 0.1))
