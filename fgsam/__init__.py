@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fgsam.data.load import load_graph
+    from fgsam.engine.callbacks import Callback
     from fgsam.engine.config import RunConfig, load_config
     from fgsam.engine.run import Run, load_run, run
     from fgsam.engine.train import Trainer
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "ASAM": "fgsam.optim.asam",
+    "Callback": "fgsam.engine.callbacks",
     "ClassSplit": "fgsam.episodes.split",
     "EpisodeBank": "fgsam.episodes.bank",
     "EpisodeSampler": "fgsam.episodes.sampler",
@@ -49,6 +51,7 @@ __all__ = [
     "ASAM",
     "FGSAM",
     "SAM",
+    "Callback",
     "ClassSplit",
     "EpisodeBank",
     "EpisodeSampler",

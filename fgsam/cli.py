@@ -113,13 +113,17 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be computed; write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     floors: Annotated[bool, typer.Option(help="Show methods without training beside the learner.")] = True,
+    callback: Annotated[
+        list[str] | None,
+        typer.Option(help="Callback to tell about the training: tensorboard, or package.module:Class."),
+    ] = None,
 ) -> None:
     """Learn few-shot episodes on a graph, and test."""
     config = _load(settings)
     if dry_run:
         _plan(config, as_json)
     else:
-        _run(config, as_json, floors)
+        _run(config, as_json, floors, callback or [])
 
 
 @app.command()
@@ -237,12 +241,12 @@ def _plan(config: RunConfig, as_json: bool) -> None:
     print_table(["dry run", "nothing was written"], rows)
 
 
-def _run(config: RunConfig, as_json: bool, with_floors: bool) -> None:
+def _run(config: RunConfig, as_json: bool, with_floors: bool, callbacks: list[str]) -> None:
     from fgsam.engine.floors import run_floors
     from fgsam.engine.run import execute
 
     with _logging(), _output_for_json(as_json):
-        found = execute(config)
+        found = execute(config, callbacks=callbacks)
         floors = run_floors(config, execute) if with_floors else {}
     if as_json:
         figures = ("test_accuracy", "test_interval", "val_accuracy", "ms_per_episode", "run_dir")

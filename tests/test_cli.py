@@ -489,3 +489,15 @@ def test_a_signal_stops_at_the_next_episode_and_says_how_to_go_on(number: signal
     assert process.returncode == 130
     assert "Run the same command again to go on" in text
     assert "Traceback" not in text
+
+
+def test_a_callback_hears_of_the_training(tmp_path: Path):
+    done = run_tiny(tmp_path, "--no-floors", "--callback", "tensorboard")
+    assert done.exit_code == 0, done.output
+    assert list(tmp_path.glob("runs/*/tensorboard/events.*"))
+
+
+def test_an_unknown_callback_is_named(tmp_path: Path):
+    done = run_tiny(tmp_path, "--callback", "tensorbord")
+    assert done.exit_code == 2
+    assert "Did you mean 'tensorboard'" in done.stderr
