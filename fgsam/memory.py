@@ -14,9 +14,11 @@ def peak_memory_mb() -> float:
     looks large; its own record of the address space is used there.
     """
     try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+        lines = []
+    for line in lines:
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # no Linux, or a sandbox that leaves the line out
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -10,18 +10,15 @@ from typing import Any
 from fgsam.checks import suggest
 from fgsam.engine.build import entry_label
 from fgsam.engine.config import load_config
-from fgsam.engine.config_entries import entry_option_names
+from fgsam.engine.config_entries import TABLES, entry_option_names
 from fgsam.engine.config_model import SECTIONS, RunConfig
 from fgsam.graph.graph import Graph
-from fgsam.registry import ENCODERS, METHODS, OPTIMIZERS
 
 PRECEDENCE = ("episode", "train", "optimizer", "run", "dataset", "evaluate")
 """Which section a key means that several have: ``num_episodes`` are training episodes, ``root`` holds the runs."""
 
 OTHER_ARGUMENTS = ("graph", "config", "progress", "callbacks")
 """What a call takes besides entries and options, for the hint after a misspelt one."""
-
-TABLES = {"encoder": ENCODERS, "method": METHODS, "optimizer": OPTIMIZERS}
 
 
 def config_of_call(
@@ -88,7 +85,7 @@ def _name_of(section: str, entry: Any) -> str | None:
     if not hasattr(entry, "__qualname__"):
         return None
     label = entry_label(entry)
-    registered = next((name for name, path in TABLES[section].items() if path == label), None)
+    registered = next((name for name, path in TABLES[section][0].items() if path == label), None)
     if registered is not None:
         return registered
     module, _, attribute = label.partition(":")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from fgsam.engine.checkpoint import weights_digest
 from fgsam.engine.config_model import RunConfig
 from fgsam.engine.seeding import seeded
 from fgsam.graph.graph import Graph
@@ -147,26 +145,6 @@ def check_encoders(
     return found
 
 
-def code_digests(config: RunConfig, graph: Graph, entries: Entries) -> dict[str, str]:
-    """Return digests of what is not part of the package: the source text of classes, the weights of modules.
-
-    A config names such things only by their place, so that two of the same name would count as the same run.
-    """
-    digests = {}
-    if not _is_ours(entries.method):
-        digests["method"] = _source_digest(entries.method)
-    if not getattr(entries.method, "is_trained", True):
-        return digests
-    if not _is_ours(entries.optimizer):
-        digests["optimizer"] = _source_digest(entries.optimizer)
-    if not _is_ours(entries.encoder):
-        with seeded(graph.device, "digest"):
-            module = build_encoder(config, graph, entries)
-        content = _source_digest(entries.encoder) + repr(module) + weights_digest(module.state_dict())
-        digests["encoder"] = hashlib.sha256(content.encode()).hexdigest()
-    return digests
-
-
 def entry_label(entry: Any) -> str:
     """Return ``package.module:Class`` for a class or function, or for the class of a module.
 
@@ -178,6 +156,11 @@ def entry_label(entry: Any) -> str:
     return f"{named.__module__}:{named.__qualname__}"
 
 
+def is_ours(entry: Callable[..., Any] | nn.Module) -> bool:
+    """Whether an entry is a class or function of the package, which its name and options describe wholly."""
+    return getattr(entry, "__module__", "").startswith("fgsam.") and not isinstance(entry, nn.Module)
+
+
 def _made_encoder(entry: Any, num_features: int, options: dict[str, Any]) -> Any:
     """Call the class or function that makes an encoder; what a foreign one raises says little without the call."""
     if not callable(entry):
@@ -185,7 +168,7 @@ def _made_encoder(entry: Any, num_features: int, options: dict[str, Any]) -> Any
             f"Expected 'encoder' to be a name, a module, or a class or function that makes one (got {entry!r}). "
             "Give a module, or a class or function that takes the number of features."
         )
-    if _is_ours(entry):
+    if is_ours(entry):
         return entry(num_features, **options)
     try:
         return entry(num_features, **options)
@@ -208,16 +191,3 @@ def _check_class(entry: Any, part: str, kinds: tuple[type[Any], ...]) -> None:
 
 def _kind(entry: Any) -> str:
     return f"the class {entry_label(entry)}" if isinstance(entry, type) else f"an object of {type(entry).__name__}"
-
-
-def _is_ours(entry: Callable[..., Any] | nn.Module) -> bool:
-    return getattr(entry, "__module__", "").startswith("fgsam.") and not isinstance(entry, nn.Module)
-
-
-def _source_digest(entry: Any) -> str:
-    named = entry if hasattr(entry, "__qualname__") else type(entry)
-    try:
-        text = inspect.getsource(named)
-    except (OSError, TypeError):  # typed at a prompt, or compiled
-        text = entry_label(entry)
-    return hashlib.sha256(text.encode()).hexdigest()

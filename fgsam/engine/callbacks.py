@@ -33,7 +33,7 @@ class Callback:
         """Called after every validation; the newest one is ``trainer.history[-1]``."""
 
     def on_end(self, trainer: Trainer) -> None:
-        """Called once when training stops for whatever reason, errors included."""
+        """Called once when training stops for whatever reason, errors included, if ``on_start`` went well."""
 
 
 def make_callbacks(callbacks: Iterable[Callback | str]) -> list[Callback]:

@@ -40,7 +40,7 @@ class DatasetConfig(EntrySection):
     root: str | None = Field(None, description="folder of raw files; FGSAM_DATA when not given")
     split: int | str = Field(0, description="class split: its number or its name")
     symmetrise: bool | None = Field(
-        None, description="make a directed graph undirected; the card decides when not given"
+        None, description="make a directed graph undirected; loader or file decides when not given"
     )
 
 

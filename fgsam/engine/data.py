@@ -76,13 +76,13 @@ def build_data(config: RunConfig, graph: Graph | None = None, *, bank_folder: Pa
 
 
 def build_graph(config: RunConfig) -> Graph:
-    """Load the graph that a config names; the newest named one is kept for the next run of this process."""
+    """Load the graph that a config names; the newest one with a card is kept for the next run of this process."""
     dataset = config.dataset
     options = dict(dataset.options)
     if dataset.symmetrise is not None:
         options["symmetrise"] = dataset.symmetrise
-    if dataset.path is not None:  # the file may change
-        return load_graph(dataset.path, root=dataset.root, **options)
+    if dataset.path is not None or dataset.name not in DATASETS:  # a file or a loader of the user's may change
+        return load_graph(dataset.path or dataset.name, root=dataset.root, **options)
     key = repr((dataset.name, dataset.root, os.environ.get("FGSAM_DATA"), sorted(options.items())))
     if key not in _newest_graph:
         _newest_graph.clear()

@@ -20,6 +20,7 @@ from fgsam.engine.evaluate import BankScorer, chunked_fields, floor_correct
 from fgsam.engine.record import RESULTS_VERSION, RunDirectory
 from fgsam.functional.intervals import mean_interval
 from fgsam.graph.graph import Graph
+from fgsam.optim.base import SharpnessAware
 
 if TYPE_CHECKING:
     from fgsam.typing import NodeIds
@@ -199,7 +200,8 @@ class Run:
                 f"Expected a run of results_version {RESULTS_VERSION} (got {version} in {self.directory}): the same "
                 "config computes something else now. Use the version of fgsam that its result.json names, or run again."
             )
-        missing = [part for part in self.results["objects"] if part not in self._objects]
+        # An optimizer has done its work: what it was is not asked for.
+        missing = [part for part in self.results["objects"] if part not in (*self._objects, "optimizer")]
         if missing:
             raise ValueError(
                 f"Expected the {' and the '.join(missing)} that this run was made with, which no config can name. "
@@ -218,7 +220,7 @@ class Run:
         except ConfigError as error:
             raise ValueError(f"Expected {self._files.config} as the run wrote it. {error}") from error
         objects = {part: value for part, value in self._objects.items() if part != "graph"}
-        entries = Entries.load(config, **objects)
+        entries = Entries.load(config, **{**objects, "optimizer": SharpnessAware})
         data = build_data(config, self._objects.get("graph"))
         if data.digests != self.results["digests"]:
             changed = [part for part, digest in data.digests.items() if digest != self.results["digests"].get(part)]

@@ -30,7 +30,8 @@ RESULTS_VERSION = 1
 """Raised when a change of ours changes what a config computes; runs of different versions do not mix."""
 
 SAVE_SECONDS = 3.0
-"""Work between two checkpoints; what is lost at most when the process is killed, plus one episode."""
+"""Training between two checkpoints; lost at most when the process is killed, with the episode, validation or test
+under way: these are computed again from their beginning."""
 
 FORMAT = "fgsam-result 1"
 
@@ -68,9 +69,8 @@ class RunDirectory:
         self.result = path / "result.json"
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the resolved config, unless it is there."""
-        if not self.config.exists():
-            write_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False).encode())
+        """Write the resolved config in place of an earlier one, which may name other places and time limits."""
+        write_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False).encode())
 
     @contextmanager
     def locked(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[None]:

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from fgsam.engine.arguments import config_of_call
-from fgsam.engine.build import Entries, build_method, build_optimizer, check_encoders, code_digests
+from fgsam.engine.build import Entries, build_method, build_optimizer, check_encoders
 from fgsam.engine.callbacks import Callback, make_callbacks
 from fgsam.engine.checkpoint import save_checkpoint, weights_digest
 from fgsam.engine.config_model import RunConfig
 from fgsam.engine.data import Data, build_data
 from fgsam.engine.evaluate import BankScorer, floor_correct
+from fgsam.engine.identity import code_digests
 from fgsam.engine.interrupts import Interrupted, Interrupts
 from fgsam.engine.outcome import Material, Run, Score, load_run
 from fgsam.engine.progress import ProgressKind, make_progress
@@ -122,9 +123,13 @@ def execute(
         job = _Job(config, given)
         if not job.is_readable():
             with job.files.locked(lambda: interrupts.requested):
-                job.files.write_config(config.resolved())
-                if not job.is_done():  # another process may have finished it meanwhile
+                is_done = job.is_done()  # another process may have finished it meanwhile
+                if not is_done or not job.files.config.is_file():
+                    job.files.write_config(config.resolved())
+                if not is_done:
                     job.work(interrupts, listeners)
+        if interrupts.requested:
+            raise Interrupted(f"Stopped. This run is finished: the same command again reads {job.files.path}.")
     if job.material is None:
         logger.info("Already computed: %s", job.files.path)
     return Run(job.files.path, material=job.material, objects=given)
@@ -136,7 +141,7 @@ def run_name(config: RunConfig, data: Data, entries: Entries) -> tuple[str, str]
     Args:
         config: The config; places and time limits do not enter.
         data: Its digests enter.
-        entries: What is not part of the package enters by its source text and weights.
+        entries: What is not part of the package enters by its source text, weights and attributes.
     """
     is_trained = getattr(entries.method, "is_trained", True)
     identity = {
@@ -228,9 +233,9 @@ class _Job:
         keeper.save(trainer)
         self._check_interrupt(interrupts, trainer)
         num_episodes, train_seconds = trainer.step, trainer.seconds
-        best_step, val_correct = trainer.choose()
-        test_correct = BankScorer(data.graph, data.test_bank).correct(method)
-        self._check_interrupt(interrupts, trainer)
+        with _stopped_at_once(interrupts, self.files.path):  # training is saved
+            best_step, val_correct = trainer.choose()
+            test_correct = BankScorer(data.graph, data.test_bank).correct(method)
         weights = method.state_dict()
         save_checkpoint(self.files.weights, {"config_hash": self.hash, "step": best_step, "weights": weights})
         found = {
@@ -246,18 +251,13 @@ class _Job:
 
     def _fit(self, interrupts: Interrupts) -> None:
         data = self.data
-        interrupts.is_immediate = True  # nothing to save: a floor begins again from the start
-        try:
-            floor = self.learner
+        floor = self.learner
+        with _stopped_at_once(interrupts, self.files.path):  # nothing to save: a floor begins again from the start
             start = time.perf_counter()
             chosen = floor.fit(data.graph, data.val_bank)
             val_correct = floor_correct(floor, data.val_bank)
             start_test = time.perf_counter()
             test_correct = floor_correct(floor, data.test_bank)
-        except KeyboardInterrupt as error:
-            raise Interrupted(f"Stopped. Run the same command again to compute {self.files.path.name}.") from error
-        finally:
-            interrupts.is_immediate = False
         ms_per_episode = 1e3 * (time.perf_counter() - start_test) / len(data.test_bank)
         found = {"num_episodes": 0, "best_step": 0, "stopped_by": "fit", "weights_digest": None, "chosen": chosen}
         timing = {"ms_per_episode": ms_per_episode, "train_seconds": start_test - start}
@@ -301,9 +301,23 @@ class _Job:
 
 
 @contextmanager
+def _stopped_at_once(interrupts: Interrupts, path: Path) -> Iterator[None]:
+    """Let a signal, also one that has come before, end a part that has no steps to stop at."""
+    interrupts.is_immediate = True
+    try:
+        if interrupts.requested:
+            raise KeyboardInterrupt
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"Stopped. Run the same command again to compute {path.name}.") from error
+    finally:
+        interrupts.is_immediate = False
+
+
+@contextmanager
 def _machine(config: RunConfig) -> Iterator[None]:
     """Set threads and determinism for a while."""
-    num_threads, is_strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    num_threads, strictness = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     try:
         with threadpoolctl.threadpool_limits(config.run.threads):
             torch.set_num_threads(config.run.threads)
@@ -311,7 +325,7 @@ def _machine(config: RunConfig) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(num_threads)
-        torch.use_deterministic_algorithms(is_strict)
+        torch.set_deterministic_debug_mode(strictness)
 
 
 def _peak_memory_mb(data: Data) -> float:

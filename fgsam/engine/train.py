@@ -171,13 +171,18 @@ class Trainer:
         Raises:
             NonFiniteLossError: If a loss or gradient is NaN or infinite.
         """
+        started: list[Callback] = []
         with own_random_state(self._device):
             try:
-                self._tell("on_start")
+                for callback in self.callbacks:
+                    callback.on_start(self)
+                    started.append(callback)
                 while not (reason := self._stop_reason(should_stop)):
                     self._advance()
             finally:
-                self._tell("on_end")
+                # One that never started cannot end, and its complaint would hide what went wrong.
+                for callback in started:
+                    callback.on_end(self)
         return reason
 
     def choose(self) -> tuple[int, Tensor]:

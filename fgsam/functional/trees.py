@@ -22,7 +22,10 @@ Factor = Tensor | Grads
 
 
 class Gradient(Grads):
-    """The gradient of one pass, which remembers its norm: rules and checks ask for it more than once."""
+    """The gradient of one pass, which remembers its norm: rules and checks ask for it more than once.
+
+    The norm is that at the time of making. What writes into the tensors returns a plain list, which is measured anew.
+    """
 
     length: Tensor
 
@@ -139,12 +142,18 @@ def add_scaled(first: Grads, second: Grads, factor: Factor) -> Grads:
     Args:
         first: One tensor for each parameter.
         second: Tensors of the same shapes; an entry missing in either list counts as zero.
-        factor: A tensor without dimensions, or a list with one for each parameter.
+        factor: A tensor without dimensions, or a list with one for each parameter, ``None`` counting as zero.
+
+    Returns:
+        New tensors, also where nothing is added, so that a caller may go on in place.
     """
-    return [
-        a if b is None or f is None else b * f if a is None else torch.addcmul(a, b, _like(f, b))
-        for a, b, f in zip(first, second, _each(factor, first), strict=True)
-    ]
+    total: Grads = []
+    for a, b, f in zip(first, second, _each(factor, first), strict=True):
+        if b is None or f is None:
+            total.append(None if a is None else a.clone())
+        else:
+            total.append(b * f if a is None else torch.addcmul(a, b, _like(f, b)))
+    return total
 
 
 def add_scaled_(first: Grads, second: Grads, factor: Factor) -> Grads:

@@ -33,10 +33,12 @@ def checked_features(x: Any) -> Features:
             f"Expected 'x' to be numbers of shape [num_nodes, num_features] (got {x.dtype} of shape {list(x.shape)})"
         )
     dtype = np.float64 if x.dtype == np.float64 else np.float32
-    x = scipy.sparse.csr_array(x, dtype=dtype) if scipy.sparse.issparse(x) else np.ascontiguousarray(x, dtype=dtype)
     if scipy.sparse.issparse(x):
+        x = scipy.sparse.csr_array(x, dtype=dtype, copy=True)  # tidied in place, which must not touch the caller's
         x.sum_duplicates()
         x.eliminate_zeros()
+    else:
+        x = np.ascontiguousarray(x, dtype=dtype)
     bad = ~np.isfinite(x.data if scipy.sparse.issparse(x) else x)
     if bad.any():
         raise ValueError(
@@ -58,7 +60,8 @@ def checked_labels(labels: Any, num_nodes: int) -> Tensor:
         raise ValueError(
             f"Expected 'labels' to hold one class a node (got shape {list(array.shape)} for {num_nodes} nodes)"
         )
-    if array.dtype.kind not in "iuf" or not np.array_equal(array, np.floor(array)) or (array < -1).any():
+    is_number = array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
+    if not is_number or not np.array_equal(array, np.floor(array)) or (array < -1).any():
         raise ValueError(
             f"Expected 'labels' to be whole numbers from 0 on, -1 where unknown (got {preview(array)}). "
             "Number the classes 0, 1, 2, ... first."
@@ -105,7 +108,7 @@ def checked_edges(
 def symmetrised(
     source: np.ndarray, target: np.ndarray, weight: np.ndarray | None, num_nodes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Both directions of every edge, each once; of several weights for one pair, the first given counts."""
+    """Both directions of every edge, each once, with the weight first given for it, or else for its reverse."""
     both = np.concatenate([target * num_nodes + source, source * num_nodes + target])
     pairs, first = np.unique(both, return_index=True)
     return pairs % num_nodes, pairs // num_nodes, None if weight is None else np.concatenate([weight, weight])[first]
@@ -127,7 +130,9 @@ def in_edges(
 def is_symmetric(adjacency: SparseMatrix) -> bool:
     """Whether every edge has its reverse with the same weight."""
     matrix = adjacency.scipy().copy()  # comparing merges parallel edges in place
-    return bool((matrix != matrix.T).nnz == 0)
+    pattern = adjacency.scipy().copy()  # in which an edge of weight zero is one
+    pattern.data[:] = 1.0
+    return bool((pattern != pattern.T).nnz == 0 and (matrix != matrix.T).nnz == 0)
 
 
 def stored(features: Features, memory_mb: float) -> Tensor | SparseMatrix:

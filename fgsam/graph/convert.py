@@ -30,6 +30,8 @@ def arrays_of_pyg(data: Any) -> tuple[Any, Any, Any, Any]:
 def arrays_of_networkx(graph: Any, feature: str, label: str, weight: str | None) -> tuple[Any, Any, Any, Any]:
     """Features, edges, labels and edge weights (or None) of a networkx graph, nodes in the order of ``graph.nodes``.
 
+    Edges of an undirected graph come in both directions, first all as networkx lists them, then their reverses.
+
     Raises:
         ValueError: If a node lacks its features, or feature vectors differ in length.
     """
@@ -47,6 +49,8 @@ def arrays_of_networkx(graph: Any, feature: str, label: str, weight: str | None)
         raise ValueError(f"Expected feature vectors of one length (got lengths {lengths})")
     labels = np.array([attributes.get(label, -1) for _, attributes in graph.nodes(data=True)])
     edges = [(number[u], number[v], d) for u, v, d in graph.edges(data=True)]
+    if not graph.is_directed():  # networkx lists each edge once
+        edges += [(v, u, d) for u, v, d in edges if u != v]
     edge_index = np.array([(u, v) for u, v, _ in edges], dtype=np.int64).reshape(-1, 2).T
     weights = None if weight is None else np.array([d.get(weight, 1.0) for _, _, d in edges], dtype=np.float32)
     return np.stack(rows) if rows else np.zeros((0, 0), np.float32), edge_index, labels, weights

@@ -31,7 +31,7 @@ class Field:
         num_hops: How far the field reaches; 0 for the peer's view, in which every row sees only itself.
         edges: What the weights mean: ``"raw"``, ``"row"`` or ``"sym"``.
         boundary: ``"narrow"`` or ``"closed"``, see :meth:`fgsam.graph.graph.Graph.field`.
-        sizes: ``sizes[d]`` nodes lie at most ``d`` hops away, so they are the first ``sizes[d]`` ones.
+        sizes: The nodes at most ``d`` hops away are the first ``sizes[d]`` ones; in a :meth:`head`, among them.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Field:
 
     @cached_property
     def distance(self) -> Tensor:
-        """Hops from the nearest target, int64, shape ``[num_nodes]``."""
+        """Hops from the nearest target, int64, shape ``[num_nodes]``; in a :meth:`head` of a field, at most these."""
         steps = np.diff((0, *self.sizes, self.num_nodes))
         return torch.repeat_interleave(torch.arange(len(steps)), torch.from_numpy(steps)).to(self._graph.device)
 
@@ -181,9 +181,14 @@ class Field:
 
         Args:
             num_targets: How many targets to keep, at least 1 and at most ``num_targets``.
+
+        Raises:
+            ValueError: If it is out of that range.
         """
         if num_targets == self.num_targets:
             return self
+        if not 1 <= num_targets < self.num_targets:
+            raise ValueError(f"Expected 'num_targets' to be in 1..{self.num_targets} (got num_targets={num_targets})")
         if num_targets not in self._heads:
             self._heads[num_targets] = self._make_head(num_targets)
         return self._heads[num_targets]

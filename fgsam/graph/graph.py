@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor
 
-from fgsam.checks import check_positive
+from fgsam.checks import check_choice, check_non_negative, check_positive
 from fgsam.graph import field as fields
 from fgsam.graph.arrays import (
     checked_edges,
@@ -46,7 +46,8 @@ class Graph:
         labels: Class of each node, int64, shape ``[num_nodes]``; -1 where it is not known.
         adjacency: Row ``i`` holds the in-edges of node ``i``: a :class:`SparseMatrix` of the edge weights (1 without).
         is_weighted: Whether the edges came with weights.
-        is_directed: Whether some edge lacks its reverse.
+        is_directed: Whether some edge lacks a reverse of the same weight; False where missing reverses were added.
+        edge_order: Place of each edge among those given; None where reverse edges were added.
         name: What to call the graph in results.
         memory_mb: Limit for one derived matrix, in MiB.
     """
@@ -257,7 +258,11 @@ class Graph:
         Args:
             edges: ``"raw"``: as given. ``"row"``: each row of ``A + I`` divided by its sum. ``"sym"``: ``A + I``
                 divided by the square roots of both ends' sums (Kipf and Welling, 2017, Eq. 2).
+
+        Raises:
+            ValueError: If ``edges`` is none of these.
         """
+        check_choice(get_args(EdgeKind), edges=edges)
         if edges == "raw":
             return self.adjacency
         weights: SparseMatrix = self._remember("weights", edges, lambda: normalised(self.adjacency, edges))
@@ -269,7 +274,8 @@ class Graph:
             return self.adjacency
 
         def combine() -> SparseMatrix:
-            matrix = abs(self.adjacency.scipy().copy())  # adding merges parallel edges in place
+            matrix = self.adjacency.scipy().copy()  # adding merges parallel edges in place
+            matrix.data[:] = 1.0  # and drops entries that are zero
             return SparseMatrix.from_scipy(matrix + matrix.T)
 
         both: SparseMatrix = self._remember("both", "raw", combine)
@@ -296,7 +302,8 @@ class Graph:
             kept: The encoder begins with ``A @ (X @ W)`` and can use kept rows of ``A @ X`` in place of the last hop.
 
         Raises:
-            ValueError: If a node is out of range or named twice.
+            ValueError: If a node is no whole number, out of range or named twice, ``num_hops`` is negative, or
+                ``edges`` or ``boundary`` is unknown.
 
         Example:
             >>> graph = Graph.from_arrays(np.eye(4), [[0, 1, 2], [1, 2, 3]], [0, 0, 1, 1], directed=False)
@@ -304,6 +311,8 @@ class Graph:
             tensor([0, 1, 2])
         """
         targets = self._checked_nodes(nodes)
+        check_non_negative(num_hops=num_hops)
+        check_choice(get_args(Boundary), boundary=boundary)
         if num_hops == 0:
             return fields.peer_field(self, targets, edges)
         if boundary == "closed":
@@ -352,6 +361,11 @@ class Graph:
 
     def _checked_nodes(self, nodes: NodeIds) -> np.ndarray:
         ids = nodes.cpu().numpy() if isinstance(nodes, Tensor) else np.asarray(nodes)
+        if ids.size and ids.dtype.kind not in "iu":
+            raise ValueError(
+                f"Expected 'nodes' to be whole numbers (got {ids.dtype}: {preview(ids)}). "
+                "Turn a mask into numbers with torch.where(mask)[0]."
+            )
         ids = ids.astype(np.int64, copy=False)
         if ids.ndim != 1 or (ids.size and not (ids.min() >= 0 and ids.max() < self.num_nodes)):
             raise ValueError(

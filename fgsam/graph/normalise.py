@@ -18,7 +18,8 @@ def normalised(adjacency: SparseMatrix, edges: EdgeKind) -> SparseMatrix:
             ``A + I``.
 
     Returns:
-        The scaled matrix, of the same shape and dtype; rows that sum to zero or less get weight 0.
+        The scaled matrix, of the same shape and dtype; rows that sum to zero or less get weight 0, and for ``"sym"``
+        so do their columns.
 
     Source:
         Kipf and Welling, Semi-Supervised Classification with Graph Convolutional Networks, 2017, Eq. 2.

@@ -23,7 +23,7 @@ PLAIN_BELOW = 256
 CACHE_BYTES = 512 * 2**20
 """Oldest features are dropped when more than this is kept."""
 
-_cache: OrderedDict[tuple[str, str, int, int], Tensor] = OrderedDict()
+_cache: OrderedDict[tuple[str, str, int, int, torch.dtype], Tensor] = OrderedDict()
 
 
 def smoothed_features(graph: Graph, edges: EdgeKind, num_hops: int, dim: int) -> Tensor:
@@ -46,7 +46,8 @@ def smoothed_features(graph: Graph, edges: EdgeKind, num_hops: int, dim: int) ->
     Source:
         Wu et al., Simplifying Graph Convolutional Networks, 2019.
     """
-    key = (graph.digest, edges if num_hops else "raw", num_hops, dim)
+    # Graphs of two types may share a digest, but weights are computed in the graph's own.
+    key = (graph.digest, edges if num_hops else "raw", num_hops, dim, graph.dtype)
     if key not in _cache:
         _cache[key] = _compute(graph, edges, num_hops, dim)
         while len(_cache) > 1 and sum(rows.numel() * rows.element_size() for rows in _cache.values()) > CACHE_BYTES:

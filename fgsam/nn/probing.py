@@ -71,7 +71,14 @@ def rows_field(
     graph = Graph.from_arrays(x, edge_index, labels, directed=True, edge_weight=weight)
     if poisoned is not None:  # from_arrays refuses NaN
         x = x.index_fill(0, torch.tensor([poisoned]), float("nan"))
-    graph = Graph(x, graph.labels, graph.adjacency, is_weighted=is_weighted, is_directed=graph.is_directed)
+    graph = Graph(
+        x,
+        graph.labels,
+        graph.adjacency,
+        is_weighted=is_weighted,
+        is_directed=graph.is_directed,
+        edge_order=graph.edge_order,  # a module may ask for field.of_edges
+    )
     graph = graph.to(dtype=dtype, device=device)
     hops = max(num_hops, getattr(like, "num_hops", None) or 1) if num_hops else 0
     return graph.field(torch.arange(len(x)), hops, edges=getattr(like, "edges", "raw"))

@@ -168,7 +168,9 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
             direction: One tensor for each parameter, ``None`` for a parameter that stays.
             factor: A number, a tensor without dimensions, or a list with one tensor for each parameter.
         """
-        factors = factor if isinstance(factor, list) else [torch.as_tensor(factor)] * len(direction)
+        if isinstance(factor, float | int):
+            factor = torch.tensor(factor, dtype=torch.float64)  # else it would be rounded to the default type
+        factors = factor if isinstance(factor, list) else [factor] * len(direction)
         pairs = zip(self._params(), direction, factors, strict=True)
         moves = [(p.detach(), move, f) for p, move, f in pairs if move is not None and f is not None]
         moved = [p for p, _, _ in moves]
@@ -177,7 +179,7 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
             torch._foreach_copy_(saved, moved)
         try:
             for p, move, f in moves:
-                p.addcmul_(move.to(p.dtype), f.to(p.dtype))
+                p.addcmul_(move.to(p.dtype), f.to(p))
             yield
         finally:
             if moved:

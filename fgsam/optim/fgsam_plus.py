@@ -34,8 +34,8 @@ class FGSAMPlus(SharpnessAware):
     weighted sum instead of ``g_s``, tensor by tensor, no topology term in cheap steps, and 1e-8 added to norms.
 
     Cost: one GNN and two peer passes in an exact step, one peer pass in a cheap one. State: one vector, the weighted
-    sum of ``g_v`` and ``g_G`` brought to length one, which is all that a cheap step needs of them. Use it where message
-    passing dominates the cost; with ``refresh_every = 1`` it equals FGSAM.
+    sum of ``g_v`` and ``g_G``, each brought to length one, which is all that a cheap step needs of them. Use it where
+    message passing dominates the cost; with ``refresh_every = 1`` it equals FGSAM.
 
     The period counts calls, skipped ones included. A step without stored vectors, because the exact one before it was
     skipped, is exact.

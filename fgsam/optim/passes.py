@@ -89,23 +89,25 @@ class Passes:
         if clean and self._before_clean is None:
             self._before_clean = saved
         try:
-            loss = self._backward(name, closure)
+            loss, is_lent = self._backward(name, closure)
         except BaseException:
             self._buffers.restore(saved)
             raise
         if not clean:
             self._buffers.restore(saved)
-        grads = Gradient(self._take_gradients())
+        grads = Gradient(self._take_gradients(is_lent))
         self._records.append((name, loss, grads.length))
         return grads
 
-    def _backward(self, name: str, closure: Closure) -> Tensor:
+    def _backward(self, name: str, closure: Closure) -> tuple[Tensor, bool]:
+        """Fill the gradients; return the loss, and whether the closure did the filling."""
         clear_gradients(self._params)
         with torch.enable_grad():
             loss = closure()
             loss = torch.as_tensor(loss)
             loss = loss.mean() if loss.ndim else loss
-            if all(p.grad is None for p in self._trainable):
+            is_lent = any(p.grad is not None for p in self._trainable)
+            if not is_lent:
                 if not (self._trainable and loss.requires_grad):
                     raise RuntimeError(
                         f"Expected the {name} closure to return a loss that depends on the parameters (got a loss "
@@ -113,9 +115,9 @@ class Passes:
                     )
                 # Unlike autograd.grad this runs the hooks of parameters, and the reduction of distributed training.
                 torch.autograd.backward(loss, inputs=self._trainable)
-        return loss.detach()
+        return loss.detach(), is_lent
 
-    def _take_gradients(self) -> Grads:
+    def _take_gradients(self, is_lent: bool) -> Grads:
         grads: Grads = []
         for i, p in enumerate(self._params):
             grad, p.grad = p.grad, None
@@ -124,7 +126,7 @@ class Passes:
                     f"Expected dense gradients (got layout {grad.layout} for parameter {i}, shape {tuple(p.shape)}). "
                     "Build the layer with sparse=False."
                 )
-            grads.append(grad if grad is None else _owned(grad.detach()))
+            grads.append(grad if grad is None else _owned(grad.detach(), is_lent))
         return grads
 
 
@@ -134,6 +136,7 @@ def clear_gradients(params: Iterable[Tensor]) -> None:
         p.grad = None
 
 
-def _owned(grad: Tensor) -> Tensor:
-    # A view belongs to a larger storage, such as a bucket of distributed training, which the next pass overwrites.
-    return grad if grad.untyped_storage().nbytes() == grad.nbytes else grad.clone()
+def _owned(grad: Tensor, is_lent: bool) -> Tensor:
+    # Rules add in place. A view belongs to a larger storage, such as a bucket of distributed training, which the next
+    # pass overwrites; and what a closure puts there may be a tensor that it goes on to use.
+    return grad.clone() if is_lent or grad.untyped_storage().nbytes() != grad.nbytes else grad

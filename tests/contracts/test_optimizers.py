@@ -699,3 +699,18 @@ def test_a_loss_without_gradient_is_refused(name):
         take_step(optimizer, lambda: net.gnn_loss().detach(), net.peer_loss)
     with pytest.raises(RuntimeError, match="without detach, no_grad or item"):
         take_step(optimizer, lambda: net.gnn_loss().item(), net.peer_loss)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_gradients_that_a_closure_lends_are_not_written_to(name):
+    w = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    lent = torch.tensor([[0.5, -1.0]])
+
+    def closure():
+        w.grad = lent
+        return torch.tensor(1.0)
+
+    optimizer = OPTIMIZERS.load(name)([w], lr=0.1)
+    for _ in range(2):
+        optimizer.step(*[closure] * (2 if optimizer.peer == "required" else 1))
+    assert torch.equal(lent, torch.tensor([[0.5, -1.0]]))

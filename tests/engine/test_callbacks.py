@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from fgsam.engine.callbacks import Callback, make_callbacks
+from fgsam.engine.progress import make_progress
 from fgsam.engine.tensorboard import TensorBoard
 from tests.engine.tiny import tiny_trainer
 
@@ -72,3 +73,15 @@ def test_a_missing_tensorboard_is_named_with_the_way_out(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(RuntimeError, match=r"pip install 'fgsam\[track\]'"):
         tiny_trainer(callbacks=[TensorBoard(tmp_path)]).fit()
+
+
+def test_a_callback_that_cannot_start_is_heard_and_the_later_ones_are_left_alone():
+    class Broken(Callback):
+        def on_start(self, trainer):
+            raise RuntimeError("no start")
+
+    first, last = Listener(), Listener()
+    with pytest.raises(RuntimeError, match="no start"):
+        tiny_trainer(callbacks=[first, Broken(), *make_progress("lines"), last]).fit()
+    assert first.heard == [("start", 0), ("end", 0)]
+    assert last.heard == []

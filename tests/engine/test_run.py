@@ -272,6 +272,51 @@ def test_a_run_cut_short_by_time_is_a_result_and_goes_on_with_more_time(finished
     assert tiny_run(tmp_path, method="protonet", optimizer="sam").results == finished.results
 
 
+def test_the_config_is_that_of_the_call_that_computed_the_result(tmp_path):
+    cut = tiny_run(tmp_path, method="protonet", optimizer="sam", max_seconds=1e-9)
+    assert cut.config["train"]["max_seconds"] == 1e-9
+    whole = tiny_run(tmp_path, method="protonet", optimizer="sam")
+    assert whole.directory == cut.directory
+    assert whole.config["train"]["max_seconds"] is None
+    again = tiny_run(tmp_path, method="protonet", optimizer="sam", max_seconds=9.0)
+    assert again.config["train"]["max_seconds"] is None
+
+
+@pytest.mark.parametrize("method", ["protonet", "sgc_prototype"])
+def test_a_signal_before_the_first_step_is_not_lost(tmp_path, monkeypatch, method):
+    real = run_module.build_data
+
+    def build_data(*args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "build_data", build_data)
+        with pytest.raises(Interrupted, match="same command again"):
+            tiny_run(tmp_path, method=method)
+        assert not list(tmp_path.glob("*/result.json"))
+    tiny_run(tmp_path, method=method)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "build_data", build_data)
+        with pytest.raises(Interrupted, match="This run is finished"):
+            tiny_run(tmp_path, method=method)
+
+
+def test_a_signal_stops_the_test_at_once_and_the_same_call_goes_on(finished, tmp_path, monkeypatch):
+    scored = []
+
+    def choose(trainer):
+        signal.raise_signal(signal.SIGTERM)
+        scored.append(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "choose", choose)
+        with pytest.raises(Interrupted, match="same command again"):
+            tiny_run(tmp_path, method="protonet", optimizer="sam")
+    assert scored == []
+    assert tiny_run(tmp_path, method="protonet", optimizer="sam").results == finished.results
+
+
 def test_a_damaged_checkpoint_stops_with_the_way_out(tmp_path):
     with pytest.raises(Interrupted):
         tiny_run(tmp_path, method="protonet", callbacks=[Signal(2)])
@@ -294,6 +339,27 @@ def test_threads_and_the_random_state_are_put_back(tmp_path):
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_callers_warnings_about_determinism_are_put_back(tmp_path):
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        tiny_run(tmp_path, method="protonet", num_episodes=1)
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def load_numbered(root=None):
+    load_numbered.calls += 1
+    return tiny_graph(per_class=20 + load_numbered.calls)
+
+
+def test_a_loader_of_the_users_own_is_asked_each_time(tmp_path):
+    load_numbered.calls = 0
+    name = f"{__name__}:load_numbered"
+    found = [tiny_run(tmp_path, graph=name, method="protonet", num_episodes=1).results for _ in range(2)]
+    assert found[0]["digests"]["data"] != found[1]["digests"]["data"]
 
 
 def test_a_fault_leaves_no_directory(tmp_path):
@@ -358,6 +424,24 @@ def test_other_weights_in_a_module_are_another_run(root):
         encoder = GraphSAGE(40, 8, num_layers=1, out_channels=4)
         names.add(tiny_run(root, method="protonet", optimizer="adam", encoder=encoder, num_episodes=1).directory)
     assert len(names) == 2
+
+
+def test_what_neither_weights_nor_text_of_a_module_show_is_another_run(root):
+    names = set()
+    for dropout in (0.0, 0.9):
+        torch.manual_seed(0)
+        encoder = GraphSAGE(40, 8, num_layers=2, out_channels=4, dropout=dropout)
+        names.add(tiny_run(root, method="protonet", optimizer="adam", encoder=encoder, num_episodes=1).directory)
+    assert len(names) == 2
+
+
+def test_a_run_with_an_optimizer_that_no_config_can_name_opens_without_it(root):
+    class Own(SAM):
+        pass
+
+    found = tiny_run(root, method="protonet", optimizer=Own)
+    assert found.results["objects"] == ["graph", "optimizer"]
+    assert load_run(found.directory, graph=tiny_graph()).evaluate() == found.test
 
 
 def test_functions_make_encoders_and_classes_stand_for_their_names(root):

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fgsam.functional.ascent import asam_perturbation, inverse, sam_perturbation
-from fgsam.functional.trees import norm
+from fgsam.functional.ascent import asam_perturbation, inverse, sam_factor, sam_perturbation
+from fgsam.functional.trees import norm, scale
 
 
 @pytest.fixture
@@ -83,3 +83,23 @@ def test_inverse_of_zero_is_zero():
     assert inverse(torch.tensor(0.0)) == 0
     assert inverse(torch.tensor(4.0)) == 0.25
     assert inverse(torch.tensor(3.0), guard=1.0) == 0.25
+
+
+def test_factor_is_one_tensor_for_one_radius_and_a_list_for_several(grads):
+    torch.testing.assert_close(sam_factor(grads, [0.3] * 3), 0.3 / norm(grads))
+    torch.testing.assert_close(
+        sam_factor(grads, [0.3, 0.0, 2.0]), [0.3 / norm(grads), 0.0 / norm(grads), 2.0 / norm(grads)]
+    )
+
+
+@pytest.mark.parametrize("radii", [[0.3] * 3, [0.3, 0.0, 2.0]])
+@pytest.mark.parametrize("guard", [0.0, 1e-2])
+def test_factor_times_the_gradient_is_the_perturbation(grads, radii, guard):
+    factor = sam_factor(grads, radii, guard=guard)
+    assert all(map(torch.equal, scale(grads, factor), sam_perturbation(grads, radii, guard=guard)))
+    if guard:
+        torch.testing.assert_close(sam_factor(grads, [1.0] * 3, guard=guard), 1 / (norm(grads) + guard))
+
+
+def test_factor_of_a_zero_gradient_is_zero():
+    assert sam_factor([torch.zeros(2), None], [0.5, 0.5], guard=1e-8) == 0

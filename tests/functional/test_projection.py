@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fgsam.functional.projection import orthogonal_part, orthogonal_part_each, unit_each
-from fgsam.functional.trees import add, dot, dots, norm, norms
+from fgsam.functional.projection import across, orthogonal_part, orthogonal_part_each, unit_each
+from fgsam.functional.trees import add, dot, dots, norm, norms, scale_
 
 
 def random_tree(seed: int, shapes=((3, 2), (4,), (2, 2))) -> list[torch.Tensor | None]:
@@ -68,3 +68,23 @@ def test_missing_entries_count_as_zero():
 
 def test_unit_vectors_have_length_one_each():
     torch.testing.assert_close(norms(unit_each(random_tree(0))), [torch.ones((), dtype=torch.float64)] * 3)
+
+
+def test_across_gives_the_orthogonal_part_and_its_length():
+    b, a = random_tree(0), random_tree(1)
+    part, length = across(b, a, dot(a, a))
+    assert all(map(torch.equal, part, orthogonal_part(b, a)))
+    torch.testing.assert_close(length, norm(part))
+
+
+def test_length_across_a_parallel_direction_is_zero():
+    a = random_tree(1)
+    assert across([3 * one for one in a], a, dot(a, a))[1] == 0
+
+
+def test_what_lies_across_can_be_changed_in_place():
+    b, a = random_tree(0), [random_tree(1)[0], None, torch.zeros(2, 2, dtype=torch.float64)]
+    before = [one.clone() for one in b]
+    part, _ = across(b, a, dot(a, a))
+    scale_(part, 100.0)
+    assert all(map(torch.equal, b, before))

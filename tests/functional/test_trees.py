@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fgsam.functional.trees import add, dot, dots, norm, norms, scale
+from fgsam.functional.trees import Gradient, add, add_, add_scaled, add_scaled_, dot, dots, norm, norms, scale, scale_
 
 
 def random_tree(*dtypes: torch.dtype, missing: int | None = None) -> list[torch.Tensor | None]:
@@ -76,3 +76,57 @@ def test_scale_keeps_the_type(dtype, factor):
 def test_lists_of_different_length_are_refused():
     with pytest.raises(ValueError, match="shorter"):
         add([torch.ones(1)], [])
+
+
+@pytest.mark.parametrize("factor", [torch.tensor(0.5), [torch.tensor(0.5)] * 4, torch.tensor(0.5, dtype=torch.float64)])
+def test_add_scaled_counts_missing_entries_as_zero(factor):
+    one, two = torch.ones(2), torch.full((2,), 2.0)
+    total = add_scaled([one, None, one, None], [two, two, None, None], factor)
+    torch.testing.assert_close(total[:3], [torch.full((2,), 2.0), one, one])
+    assert total[3] is None
+
+
+def test_add_scaled_skips_entries_without_a_factor():
+    one, two = torch.ones(2), torch.full((2,), 2.0)
+    total = add_scaled([one, None], [two, two], [None, None])
+    assert torch.equal(total[0], one)
+    assert total[1] is None
+
+
+def test_add_scaled_shares_no_tensor_with_its_arguments():
+    one, two, factor = torch.ones(2), torch.full((2,), 2.0), torch.tensor(3.0)
+    given = [one, one, None], [two, None, two]
+    scale_(add_scaled(*given, factor), 100.0)
+    scale_(add_scaled(*given, [None, None, factor]), 100.0)
+    assert torch.equal(one, torch.ones(2))
+    assert torch.equal(two, torch.full((2,), 2.0))
+
+
+@pytest.mark.parametrize(
+    ("in_place", "pure"),
+    [
+        (lambda a, b: add_(a, b, alpha=0.3), lambda a, b: add(a, b, alpha=0.3)),
+        (lambda a, b: add_scaled_(a, b, torch.tensor(0.3)), lambda a, b: add_scaled(a, b, torch.tensor(0.3))),
+        (lambda a, b: scale_(a, 0.3), lambda a, b: scale(a, 0.3)),
+        (lambda a, b: scale_(a, torch.tensor(0.3)), lambda a, b: scale(a, torch.tensor(0.3))),
+    ],
+)
+def test_work_in_place_gives_the_same_bits_and_leaves_the_second_list_alone(in_place, pure):
+    first, second = random_tree(*[torch.float32] * 4, missing=1), random_tree(*[torch.float32] * 4, missing=2)
+    second = [None if t is None else t + 1 for t in second]
+    before = [None if t is None else t.clone() for t in second]
+    expected = pure(first, second)
+    found = in_place(first, second)
+    for i, (one, other) in enumerate(zip(found, expected, strict=True)):
+        assert (one is None) == (other is None)
+        assert other is None or torch.equal(one, other)
+        assert first[i] is None or one is first[i]
+        assert second[i] is None or (one is not second[i] and torch.equal(second[i], before[i]))
+
+
+def test_a_gradient_remembers_its_norm_and_what_is_written_into_it_does_not():
+    gradient = Gradient([torch.tensor([3.0]), None, torch.tensor([4.0])])
+    assert norm(gradient) is gradient.length
+    assert norm(scale_(gradient, 2.0)) == 10.0
+    assert norm(add_(gradient, [None, None, None])) == 10.0
+    assert norm(add_scaled_(gradient, [None, None, None], torch.tensor(1.0))) == 10.0

@@ -135,3 +135,45 @@ def test_product_is_kept_for_sparse_words_but_not_where_it_would_fill_up():
     crowded = Graph.from_arrays(words[:200], rng.integers(0, 200, (2, 4000)), labels[:200], directed=False)
     assert sparse_graph.keeps_product("sym")
     assert not crowded.keeps_product("sym")
+
+
+@pytest.mark.parametrize("num_targets", [0, -1, 5, 41])
+@pytest.mark.parametrize("num_hops", [0, 2])
+def test_head_of_more_or_fewer_targets_than_there_are_is_refused(graph, num_targets, num_hops):
+    with pytest.raises(ValueError, match=rf"'num_targets' to be in 1\.\.4 \(got num_targets={num_targets}\)"):
+        graph.field(TARGETS, num_hops).head(num_targets)
+
+
+@pytest.mark.parametrize("boundary", ["narrow", "closed"])
+@pytest.mark.parametrize("num_hops", [0, 1, 2])
+def test_no_targets_make_an_empty_field(graph, boundary, num_hops):
+    field = graph.field([], num_hops, boundary=boundary)
+    assert field.num_nodes == 0
+    assert field.edge_index.shape == (2, 0)
+
+
+@pytest.mark.parametrize("edges", ["raw", "row", "sym"])
+@pytest.mark.parametrize("boundary", ["narrow", "closed"])
+def test_a_graph_without_edges_has_fields_of_targets_alone(edges, boundary):
+    graph = Graph.from_arrays(np.eye(4), np.zeros((2, 0)), [0, 0, 1, 1], directed=False)
+    field = graph.field([2, 1], 2, edges=edges, boundary=boundary)
+    assert field.node_ids.tolist() == [2, 1]
+    rows = field.first_product(torch.eye(4, dtype=torch.float64), propagate=True)
+    assert torch.equal(rows, torch.zeros_like(rows) if edges == "raw" else field.dense_x())
+    assert field.head(1).num_nodes == (1 if boundary == "narrow" else 2)
+
+
+@pytest.mark.parametrize("weight", [[0.0, 0.0], [0.0, 1.0]])
+def test_closed_field_follows_edges_of_weight_zero_both_ways(weight):
+    graph = Graph.from_arrays(np.eye(3), [[0, 1], [1, 2]], [0, 0, 1], directed=True, edge_weight=weight)
+    assert graph.is_directed
+    assert graph.field([0], 1, boundary="closed").node_ids.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("boundary", ["narrow", "closed"])
+def test_no_node_is_nearer_to_the_targets_of_a_head_than_it_says(graph, boundary):
+    head = graph.field(TARGETS, 2, boundary=boundary).head(1)
+    for hops in range(3):
+        inside = nodes_within(graph, TARGETS[:1], hops)
+        assert inside <= set(head.node_ids[head.distance <= hops].tolist())
+        assert inside <= set(head.node_ids[: head.sizes[hops]].tolist())

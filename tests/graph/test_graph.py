@@ -111,6 +111,26 @@ def test_networkx_attributes_become_features_labels_and_weights():
     assert graph.labels.tolist() == [1, -1]
 
 
+@pytest.mark.parametrize("kind", [networkx.Graph, networkx.MultiGraph])
+def test_an_undirected_networkx_graph_has_both_directions_either_way(kind):
+    g = kind([(0, 1, {"w": 2.0}), (1, 1, {"w": 5.0})])
+    for node in g:
+        g.nodes[node]["x"] = [1.0]
+    for directed in (None, True, False):
+        graph = Graph.from_networkx(g, weight="w", directed=directed)
+        assert graph.edge_index.tolist() == [[1, 0, 1], [0, 1, 1]]
+        assert graph.edge_weight.tolist() == [2.0, 2.0, 5.0]
+        assert not graph.is_directed
+
+
+def test_parallel_networkx_edges_stay_only_where_edges_are_kept_as_given():
+    g = networkx.MultiGraph([(0, 1, {"w": 2.0}), (1, 0, {"w": 3.0})])
+    for node in g:
+        g.nodes[node]["x"] = [1.0]
+    assert Graph.from_networkx(g, weight="w", directed=True).edge_weight.tolist() == [2.0, 3.0, 2.0, 3.0]
+    assert Graph.from_networkx(g, weight="w").edge_weight.tolist() == [2.0, 2.0]
+
+
 def test_networkx_node_without_features_is_named():
     with pytest.raises(ValueError, match=r"every node to have the attribute 'x' .*first: 0"):
         Graph.from_networkx(networkx.path_graph(3))
@@ -129,6 +149,8 @@ def test_networkx_node_without_features_is_named():
         ({"labels": [0, 1]}, r"one class a node \(got shape \[2\] for 4 nodes\)"),
         ({"labels": [0, 1, 0.5, 1]}, "whole numbers from 0 on"),
         ({"labels": [0, 1, -2, 1]}, "-1 where unknown"),
+        ({"labels": [0, 1, np.inf, 1]}, "whole numbers from 0 on"),
+        ({"labels": ["a", "b", "a", "b"]}, "whole numbers from 0 on"),
         ({"edge_weight": [1.0, np.nan, 1.0]}, "one finite number an edge"),
     ],
 )
@@ -141,6 +163,62 @@ def test_a_fault_is_named_with_its_value(change, message):
 def test_nodes_out_of_range_are_refused(nodes):
     with pytest.raises(ValueError, match=r"numbers in 0\.\.3"):
         graph_of().field(nodes, 1)
+
+
+@pytest.mark.parametrize("nodes", [[0.7], np.array([True, False, True, False]), torch.tensor([True, False])])
+def test_masks_and_fractions_are_no_nodes(nodes):
+    with pytest.raises(ValueError, match=r"'nodes' to be whole numbers .* Turn a mask into numbers"):
+        graph_of().field(nodes, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_hops": -1}, "'num_hops' to be at least 0"),
+        ({"num_hops": 1, "edges": "rows"}, "'edges' to be one of raw, row, sym"),
+        ({"num_hops": 1, "boundary": "wide"}, "'boundary' to be one of narrow, closed"),
+    ],
+)
+def test_unknown_kinds_of_field_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        graph_of().field([0], **options)
+
+
+def test_the_callers_sparse_features_stay_as_they_are():
+    x = scipy.sparse.csr_array((np.float32([1, 0, 2]), np.array([3, 1, 0]), np.array([0, 2, 2, 2, 3])), shape=(4, 60))
+    parts = [part.copy() for part in (x.data, x.indices, x.indptr)]
+    graph = graph_of(x)
+    assert all(map(np.array_equal, (x.data, x.indices, x.indptr), parts))
+    assert graph.x.num_entries == 2
+
+
+def test_an_edge_whose_weight_is_that_of_its_reverse_only_by_cancelling_is_directed():
+    assert graph_of(edges=[[0, 0], [1, 1]], edge_weight=[1.0, -1.0], directed=True).is_directed
+    assert graph_of(edges=[[0, 1], [1, 0]], edge_weight=[1.0, 2.0], directed=True).is_directed
+    assert not graph_of(edges=[[0, 1], [1, 0]], edge_weight=[2.0, 2.0], directed=True).is_directed
+
+
+def test_symmetrised_edges_keep_their_own_weight_before_that_of_the_reverse():
+    graph = graph_of(edges=[[0, 1, 0, 1], [1, 0, 1, 2]], edge_weight=[1.0, 2.0, 7.0, 4.0])
+    assert graph.edge_index.t().tolist() == [[1, 0], [0, 1], [2, 1], [1, 2]]
+    assert graph.edge_weight.tolist() == [2.0, 1.0, 4.0, 4.0]
+
+
+@pytest.mark.parametrize("edges", ["row", "sym"])
+def test_rows_whose_weights_sum_to_zero_or_less_are_read_with_weight_zero(edges):
+    graph = graph_of(np.eye(2), [[0, 1], [1, 0]], [0, 1], edge_weight=[-3.0, 2.0], directed=True)
+    weights = graph.weights(edges).dense()
+    assert weights.isfinite().all()
+    assert torch.equal(weights[1], torch.zeros(2, dtype=torch.float64))
+
+
+def test_another_type_keeps_the_digest_and_the_weights():
+    graph = random_graph()
+    narrow = graph.to(dtype=torch.float32)
+    assert graph.to() is graph.to(dtype=torch.float64) is graph
+    assert narrow.x.dtype == narrow.adjacency.dtype == narrow.degree.dtype == torch.float32
+    assert narrow.weights("sym").dtype == narrow.field([0], 0).adjacency.dtype == torch.float32
+    assert narrow.digest == graph.digest
 
 
 def test_a_node_named_twice_is_refused():

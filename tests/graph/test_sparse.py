@@ -83,3 +83,18 @@ def test_copies_and_pickles_hold_the_same_matrix(matrix, dense):
 def test_a_wrong_shape_is_named(matrix):
     with pytest.raises(ValueError, match=r"Expected 'dense' of shape \[5, width\] \(got \[4, 3\]\)"):
         matrix.product(torch.ones(4, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(0, 5), (4, 5), (4, 0), (0, 0)])
+@pytest.mark.parametrize("is_turned_before", [False, True])
+def test_a_matrix_without_entries_gives_zeros(dtype, shape, is_turned_before):
+    matrix = SparseMatrix.from_scipy(scipy.sparse.csr_array(shape, dtype=dtype))
+    if is_turned_before:
+        assert matrix.transpose.shape == shape[::-1]
+    factor = torch.ones(shape[1], 3, dtype=matrix.dtype, requires_grad=True)
+    product = matrix.product(factor)
+    product.sum().backward()
+    assert torch.equal(product, torch.zeros(shape[0], 3, dtype=matrix.dtype))
+    assert torch.equal(factor.grad, torch.zeros(shape[1], 3, dtype=matrix.dtype))
+    assert matrix.rows(np.zeros(0, dtype=np.int64)).shape == (0, shape[1])

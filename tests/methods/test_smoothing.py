@@ -107,3 +107,11 @@ def test_a_chain_is_the_product_of_its_factors():
     assert chain.shape == (4, 3)
     torch.testing.assert_close(chain.product(torch.eye(3, dtype=torch.float64)), whole)
     torch.testing.assert_close(chain.transpose.product(torch.eye(4, dtype=torch.float64)), whole.T)
+
+
+def test_a_graph_of_another_type_does_not_get_the_cached_features():
+    graph = tiny_graph().to(dtype=torch.float64)
+    wide = smoothed_features(graph, "sym", 2, 4)
+    narrow = smoothed_features(graph.to(dtype=torch.float32), "sym", 2, 4)
+    assert narrow is not wide
+    torch.testing.assert_close(narrow, wide)

@@ -363,3 +363,17 @@ def test_the_narrow_field_is_exact_for_layers_that_look_at_their_own_in_edges(na
 @pytest.mark.parametrize("name", DEGREES_OF_OTHERS)
 def test_the_narrow_field_is_not_enough_for_layers_that_look_further(name):
     assert error_on(DEGREES_OF_OTHERS[name], "narrow") > 1e-4
+
+
+def test_a_module_that_takes_the_features_of_edges_gets_them_by_a_function():
+    rng = np.random.default_rng(0)
+    edges, features = torch.from_numpy(rng.integers(0, 30, (2, 120))), torch.from_numpy(rng.standard_normal((120, 3)))
+    graph = Graph.from_arrays(rng.standard_normal((30, 4)), edges, [0] * 30, directed=True)
+    module = pyg.GINEConv(nn.Linear(4, 5), edge_dim=3).double()
+
+    def forward(module, field):
+        return module(field.dense_x(), field.edge_index, field.of_edges(features))[: field.num_targets]
+
+    encoder = wrap(module, 4, forward=forward)
+    assert encoder.num_hops == 1
+    torch.testing.assert_close(encoder(field_of(encoder, graph, [3, 4])), module(graph.x, edges, features)[[3, 4]])

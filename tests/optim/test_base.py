@@ -192,3 +192,13 @@ def test_representation_shows_the_groups():
     text = repr(SAM([torch.ones(1, requires_grad=True)], rho=0.3))
     assert text.startswith("SAM (")
     assert "rho: 0.3" in text
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("factor", [0.1, 2, torch.tensor(0.1, dtype=torch.float64), [torch.tensor(0.1).double()]])
+def test_a_displacement_is_as_long_as_its_factor_says_in_every_type(dtype, factor):
+    w = torch.zeros(2, dtype=dtype, requires_grad=True)
+    number = factor[0] if isinstance(factor, list) else factor
+    with SGD([w]).displaced([torch.ones(2, dtype=dtype)], factor):
+        assert torch.equal(w.detach(), torch.full((2,), float(number), dtype=dtype))
+    assert torch.equal(w.detach(), torch.zeros(2, dtype=dtype))

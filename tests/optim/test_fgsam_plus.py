@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from fgsam.functional.projection import orthogonal_part
 from fgsam.functional.trees import add, dot, dots, norm, scale
+from fgsam.optim.fgsam import FGSAM
 from fgsam.optim.fgsam_plus import FGSAMPlus
 from fgsam.registry import OPTIMIZERS
 from tests.twins.optimizers import (
@@ -273,3 +274,21 @@ def test_bad_options_are_refused(options, message):
 def test_published_settings_are_the_defaults():
     optimizer = FGSAMPlus([torch.ones(1, requires_grad=True)])
     assert (optimizer.param_groups[0]["rho"], optimizer.refresh_every, optimizer.alpha) == (0.1, 2, 0.7)
+
+
+@pytest.mark.parametrize("form", ["paper", "code"])
+def test_a_parameter_that_only_the_second_peer_pass_reaches_moves_as_in_fgsam(form):
+    def after_one_step(rule):
+        a, b = (torch.tensor([1.0, 2.0 + i], requires_grad=True) for i in range(2))
+        num_calls = 0
+
+        def peer():
+            nonlocal num_calls
+            num_calls += 1
+            is_first_of_two = rule is FGSAMPlus and num_calls == 1
+            return (a**2).sum() + (0.0 if is_first_of_two else (b**2).sum())
+
+        rule([a, b], torch.optim.SGD, lr=0.1, rho=0.1, form=form).step(lambda: (a * b).sum() + a[1] ** 2, peer)
+        return a.detach(), b.detach()
+
+    assert all(map(torch.equal, after_one_step(FGSAMPlus), after_one_step(FGSAM)))
