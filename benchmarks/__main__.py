@@ -7,6 +7,7 @@ import sys
 
 NAMES = {
     "episode_speed": "time and memory of a training step, full graph against field",
+    "exactness": "largest errors against slow, obvious twins",
     "first_runs": "learners x optimizers x class splits beside the floors",
     "kill_resume": "kill a run at random moments and compare the bits",
 }
