@@ -12,6 +12,12 @@ from scipy import stats
 
 from benchmarks.first_runs import ABLATIONS, FLOORS, LIMITS, METHODS, OPTIMIZERS, SETTINGS
 
+READING = """
+The last two rows leave out graph and encoder: ProtoNet compares linear images of the features that a floor with two
+hops compares. The step up to the untrained one is what the encoder's input costs, the step from there to the trained
+one what training on other classes costs or gains, and what is left is the projection, and the hops and logistic
+regression that a floor may choose."""
+
 Row = dict[str, Any]
 Arm = tuple[str, str, str]
 
@@ -54,7 +60,7 @@ FGSAM_DATA=... python -m benchmarks first_runs --runs runs/first --workers 2 --o
 ```
 
 3-shot, 10 queries a class, one seed. {len(rows)} runs, {len(trained)} of them trained, {hours:.1f} hours of one
-core. All arms of a task share class splits, initial weights, training episodes, and the banks of 200 validation and
+core beside other work. All arms of a task share class splits, initial weights, training episodes, and the banks of 200 validation and
 1,000 test episodes. The unit is the class split: a figure is the mean over splits of the mean over episodes; ± is the
 half-width of the 95 % t interval over splits. A difference is paired by split. Estimand: this graph, over random class
 splits.
@@ -119,7 +125,7 @@ def _ablation_lines(
     for name, scores in arms.items():
         gain = "" if name == "published" else _difference(scores, arms["published"], shared)
         lines.append(f"| {name} | {_interval(scores, shared)} | {_difference(scores, floor, shared)} | {gain} |")
-    return lines
+    return [*lines, READING]
 
 
 def _by_arm(rows: Iterable[Row]) -> dict[Arm, dict[int, float]]:
