@@ -63,7 +63,7 @@ FGSAM_DATA=... python -m benchmarks first_runs --runs runs/first --workers 2 --o
 beside other work. All arms of a task share class splits, initial weights, training episodes, and the banks of 200
 validation and 1,000 test episodes. The unit is the class split: a figure is the mean over splits of the mean over
 episodes; ± is the half-width of the 95 % t interval over splits. A difference is paired by split. Estimand: this graph,
-over random class splits. Tasks with fewer than ten splits were cut for time; the command goes on where it stopped.
+over random class splits.
 `first_runs.npz` holds the correct queries of every test episode.
 
 Encoders of two layers, Adam as base, weight decay 5e-4, at most {LIMITS["num_episodes"]} episodes, validated every 50,
