@@ -102,6 +102,7 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         self.model = model_or_params if isinstance(model_or_params, nn.Module) else None
         params = model_or_params.parameters() if isinstance(model_or_params, nn.Module) else model_or_params
         self.own: dict[str, Any] = {"num_calls": 0, "num_skipped": 0}
+        self._run: Passes | None = None
         self.group_options = dict(group_options or {})
         check_non_negative(**self.group_options)
         self.base_optimizer = base(params, **base_options)
@@ -143,7 +144,7 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         """
         self._check_closures(closure, peer_closure)
         params = self._params()
-        run = Passes(params, Buffers(self.model), closure, peer_closure)
+        self._run = run = Passes(params, Buffers(self.model), closure, peer_closure)
         own, taken = dict(self.own), False
         try:
             direction = self._finite_direction(run)
@@ -152,6 +153,7 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
                 taken = True
         finally:
             run.close()
+            self._run = None
             if not taken:
                 self.own = own
                 run.restore_buffers()
@@ -184,6 +186,24 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         finally:
             if moved:
                 torch._foreach_copy_(moved, saved)
+
+    def generator(self, *keys: int) -> torch.Generator:
+        """Make the source of a rule's own random numbers in this step, on the CPU; for use within ``direction``.
+
+        Its numbers depend on the global random state before the step, the number of calls and ``keys``; drawing from it
+        moves nothing else, and a run that is taken up again draws the same.
+        """
+        assert self._run is not None, "generator() serves direction() only"
+        return self._run.generator(self.num_calls, *keys)
+
+    @contextmanager
+    def deployed(self) -> Iterator[None]:
+        """Hold the weights that training would end with now; they differ from the present ones for some rules only.
+
+        Validation and the stored weights use these: a rule that ends with a projection onto sparse networks is judged
+        by projected weights.
+        """
+        yield
 
     def options_of_params(self, name: str) -> list[float]:
         """List a group option once for each parameter."""
@@ -290,6 +310,7 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._run = None
         super().__setstate__({})
         # Shared, so that a hook registered on either of the two fires, once.
         self.base_optimizer._optimizer_step_pre_hooks = self._optimizer_step_pre_hooks

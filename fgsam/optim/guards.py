@@ -53,16 +53,21 @@ class RandomState:
 
     def __init__(self, devices: Iterable[torch.device] = ()) -> None:
         self._devices = [device for device in devices if device.type not in ("cpu", "meta")]
-        self._start = self._read()
+        self._states = self._read()
         self._after_first: list[Tensor] = []
         self._num_passes = 0
+
+    @property
+    def start(self) -> Tensor:
+        """State of the CPU's generator before the first pass, bytes, shape ``[size]``."""
+        return self._states[0]
 
     def begin_pass(self) -> None:
         """Set the state for the next pass."""
         if self._num_passes == 1:
             self._after_first = self._read()
         if self._num_passes > 0:
-            self._write(self._start)
+            self._write(self._states)
         self._num_passes += 1
 
     def close(self) -> None:
