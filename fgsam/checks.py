@@ -27,6 +27,20 @@ def check_fraction(**values: float) -> None:
             raise ValueError(f"Expected '{name}' to be between 0 and 1 (got {name}={value})")
 
 
+def check_share(**values: float) -> None:
+    """Raise ``ValueError`` if a named value lies outside ``(0, 1]``."""
+    for name, value in values.items():
+        if not 0 < value <= 1:
+            raise ValueError(f"Expected '{name}' to be above 0 and at most 1 (got {name}={value})")
+
+
+def check_count(**values: int) -> None:
+    """Raise ``ValueError`` if a named value is not a whole number of at least 1."""
+    for name, value in values.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"Expected '{name}' to be a whole number, at least 1 (got {name}={value!r})")
+
+
 def check_choice(choices: Iterable[str], **values: str) -> None:
     """Raise ``ValueError`` if a named value is not one of the choices."""
     known = list(choices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import secrets
@@ -79,6 +80,12 @@ def read_arrays(path: Path | str, *, way_out: str, keys: Iterable[str] | None = 
             f"Expected {place} to be readable as plain numpy arrays (got {type(error).__name__}: {reason}). {way_out}"
         ) from error
     return arrays
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def array_bytes(arrays: Mapping[str, np.ndarray | str | int]) -> bytes:

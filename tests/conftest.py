@@ -11,6 +11,12 @@ import torch
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Parsed graphs go to a folder of this test run, also those of processes that a test starts."""
+    os.environ["FGSAM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """Folder of the real graphs; the test is skipped where there is none, and fails where they are required."""

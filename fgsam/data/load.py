@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fgsam.checks import suggest
 from fgsam.data import own
+from fgsam.data.convert import FORMATS
+from fgsam.data.features import with_features
 from fgsam.graph.graph import Graph
 from fgsam.registry import DATASETS
 
+_log = logging.getLogger(__name__)
+_told: set[str] = set()
 
-def load_graph(name_or_path: str | Path, root: str | Path | None = None, **options: Any) -> Graph:
+
+def load_graph(
+    name_or_path: str | Path, root: str | Path | None = None, *, features: str | None = None, **options: Any
+) -> Graph:
     """Load a named graph, or an own one from an npz file.
 
     Args:
         name_or_path: A name such as ``"coauthor_cs"``, ``package.module:load`` for a loader of the user's own, or the
             path of an npz file (see ``fgsam.data.own``).
         root: Folder of raw files; by default the one that the environment variable ``FGSAM_DATA`` names.
+        features: Replace the features by ``"degree"``, ``"one_hot"`` or ``"random_walk"``, see
+            ``fgsam.data.features``. A graph without features gets its degrees if nothing is said.
         **options: Options of the loader, among them ``symmetrise``.
 
     Raises:
@@ -31,7 +41,21 @@ def load_graph(name_or_path: str | Path, root: str | Path | None = None, **optio
         >>> load_graph("synthetic", num_nodes=300, num_features=200, num_classes=10, words_per_node=20).num_nodes
         300
     """
+    graph = _loaded(name_or_path, root, options)
+    if features is None and not graph.num_features:
+        level = logging.DEBUG if str(name_or_path) in _told else logging.INFO  # a run loads it for every floor
+        _told.add(str(name_or_path))
+        _log.log(
+            level, "'%s' has no features: each node gets its degree. dataset.features has other choices.", name_or_path
+        )
+        features = "degree"
+    return graph if features is None else with_features(graph, features)
+
+
+def _loaded(name_or_path: str | Path, root: str | Path | None, options: Mapping[str, Any]) -> Graph:
     if isinstance(name_or_path, Path) or (name_or_path not in DATASETS and _is_path(name_or_path)):
+        _check_format(Path(name_or_path))
+        _check_options(str(name_or_path), own.load, options)
         return own.load(name_or_path, **options)
     load = DATASETS.load(name_or_path)
     _check_options(name_or_path, load, options)
@@ -42,6 +66,14 @@ def load_graph(name_or_path: str | Path, root: str | Path | None = None, **optio
             "Make one with Graph.from_arrays, Graph.from_pyg or Graph.from_networkx."
         )
     return graph
+
+
+def _check_format(path: Path) -> None:
+    if path.is_dir() or (path.suffix in FORMATS and path.suffix != ".npz"):
+        raise ValueError(
+            f"Expected the npz file of a graph (got '{path}'). "
+            f"Convert it first: fgsam data convert {path} {path.with_suffix('.npz').name}"
+        )
 
 
 def _check_options(name: str, load: Callable[..., Graph], options: Mapping[str, Any]) -> None:
@@ -55,4 +87,4 @@ def _check_options(name: str, load: Callable[..., Graph], options: Mapping[str, 
 def _is_path(name: str) -> bool:
     # A colon in the last part means a loader, package.module:load, unless such a file lies here.
     path = Path(name)
-    return path.is_file() or (":" not in path.name and (path.suffix == ".npz" or len(path.parts) > 1))
+    return path.is_file() or (":" not in path.name and (path.suffix in FORMATS or len(path.parts) > 1))

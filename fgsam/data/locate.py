@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-VARIABLE = "FGSAM_DATA"
+from fgsam.data.folders import DATA_VARIABLE, data_folders
 
 
 def locate(dataset: str, files: Sequence[str], root: Path | str | None = None) -> list[Path]:
@@ -16,29 +15,26 @@ def locate(dataset: str, files: Sequence[str], root: Path | str | None = None) -
         dataset: Name of the graph, for the message.
         files: Where each file lies below the data folder: ``"coauthor/CS/raw/ms_academic_cs.npz"``. The leading
             folders may be left out, so that the folder which PyTorch Geometric calls ``root`` serves as well.
-        root: The data folder; by default the one that the environment variable ``FGSAM_DATA`` names.
+        root: The data folder; by default those of :func:`fgsam.data.folders.data_folders`.
 
     Raises:
-        FileNotFoundError: If no folder is known or a file is missing.
+        FileNotFoundError: If a file is missing; the text names the files, the folders and the command that fetches.
     """
-    folder = root if root is not None else os.environ.get(VARIABLE)
-    way_out = f"Set dataset.root, or the environment variable {VARIABLE}, to the folder that holds the raw files."
-    if not folder:
-        raise FileNotFoundError(
-            f"Expected a data folder for graph '{dataset}' with {', '.join(files)} (got none). {way_out}"
-        )
-    found = [_find(Path(folder), PurePosixPath(file)) for file in files]
+    found = [find(file, root) for file in files]
     missing = [file for file, path in zip(files, found, strict=True) if path is None]
     if missing:
+        folders = ", ".join(f"'{folder}'" for folder in data_folders(root)) or "no folder"
+        place = "" if root is None else f" --root {root}"
         raise FileNotFoundError(
-            f"Expected the raw files of graph '{dataset}' in '{folder}' (missing: {', '.join(missing)}). {way_out}"
+            f"Expected the raw files of graph '{dataset}' (missing: {', '.join(missing)}; looked in {folders}). "
+            f"Fetch them with 'fgsam data get {dataset}{place}', or set dataset.root, or the environment variable "
+            f"{DATA_VARIABLE}, to the folder that holds them."
         )
     return [path for path in found if path is not None]
 
 
-def _find(folder: Path, file: PurePosixPath) -> Path | None:
-    for skipped in range(len(file.parts)):
-        path = folder.joinpath(*file.parts[skipped:])
-        if path.is_file():
-            return path
-    return None
+def find(file: str, root: Path | str | None = None) -> Path | None:
+    """Return where a raw file lies, or None if no data folder has it, with or without its leading folders."""
+    parts = PurePosixPath(file).parts
+    places = [folder.joinpath(*parts[skipped:]) for folder in data_folders(root) for skipped in range(len(parts))]
+    return next((place for place in places if place.is_file()), None)

@@ -17,7 +17,8 @@ class Episode:
         classes: Class ids of the graph, shape ``[n_way]``; episode label ``i`` stands for ``classes[i]``.
         support: Labelled nodes, class by class, shape ``[n_way * k_shot]``.
         support_labels: Episode labels ``0..n_way-1`` of the support nodes.
-        query: Nodes to be classified, class by class, shape ``[n_way * num_query]``.
+        query: Nodes to be classified, class by class, shape ``[num_query]``: in all, and perhaps not as many of each
+            class.
         query_labels: Episode labels ``0..n_way-1`` of the query nodes.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,12 +20,12 @@ PARTS = ("meta_train", "meta_val", "meta_test")
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """Three disjoint sets of class ids of one graph, each in ascending order.
+    """Three disjoint sets of class ids of one graph, each in ascending order; a set may be empty.
 
     Attributes:
         name: ``"0"`` to ``"19"`` for the drawn splits that come with a graph, else what it is called.
         meta_train: Classes of the training episodes.
-        meta_val: Classes that choose weights and settings.
+        meta_val: Classes that choose weights and settings; none where a graph has too few classes.
         meta_test: Classes that the result is about.
 
     Raises:
@@ -119,7 +120,7 @@ class ClassSplit:
             index_or_name: Number of a drawn split, or the name of a published one.
 
         Raises:
-            ValueError: If the graph or the split is unknown, or the stored split was altered.
+            ValueError: If the graph or the split is unknown, the graph has none, or the stored split was altered.
 
         Example:
             >>> split = ClassSplit.load("coauthor_cs", 0)
@@ -129,6 +130,8 @@ class ClassSplit:
         entries = _entries(dataset)
         name = str(index_or_name)
         if name not in entries:
+            if not entries:
+                raise ValueError(_reason(dataset))
             drawn = sum(key.isdigit() for key in entries)
             named = "".join(f", '{key}'" for key in entries if not key.isdigit())
             raise ValueError(
@@ -144,6 +147,15 @@ class ClassSplit:
             )
         return split
 
+    def num_combinations(self, n_way: int) -> dict[str, int]:
+        """Count the different choices of ``n_way`` classes, that is tasks, in each part; 0 where they do not suffice.
+
+        Example:
+            >>> ClassSplit("mine", (0, 1, 2), (), (3, 4)).num_combinations(n_way=2)
+            {'meta_train': 3, 'meta_val': 0, 'meta_test': 1}
+        """
+        return {part: math.comb(len(getattr(self, part)), n_way) for part in PARTS}
+
     @staticmethod
     def names(dataset: str) -> list[str]:
         """List the splits that come with a named graph: the drawn ones by number, then the published ones."""
@@ -155,11 +167,23 @@ class ClassSplit:
 
 
 def _entries(dataset: str) -> dict[str, dict[str, Any]]:
+    content = _content(dataset)
+    entries: dict[str, dict[str, Any]] = content["drawn"] | content["published"]
+    return entries
+
+
+def _reason(dataset: str) -> str:
+    return (
+        f"Expected a graph with class splits (got '{dataset}'). {_content(dataset)['reason']} "
+        "Use its arrays as an own graph if you want to divide its classes yourself."
+    )
+
+
+def _content(dataset: str) -> dict[str, Any]:
     folder = asset_folder("datasets")
     path = folder / dataset / "splits.json"
     if not path.is_file():
         known = sorted(place.parent.name for place in folder.glob("*/splits.json"))
         raise ValueError(f"Expected a graph that comes with class splits (got '{dataset}'). {suggest(dataset, known)}")
-    content = json.loads(path.read_text())
-    entries: dict[str, dict[str, Any]] = content["drawn"] | content["published"]
-    return entries
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content

@@ -92,7 +92,8 @@ class Graph:
         """Build a graph from arrays.
 
         Args:
-            x: Features, shape ``[num_nodes, num_features]``: array, tensor or scipy sparse matrix; finite.
+            x: Features, shape ``[num_nodes, num_features]``: array, tensor or scipy sparse matrix; finite. None for a
+                graph without features, which then has no feature column.
             edge_index: Source and target of each edge, shape ``[2, num_edges]``, in ``0..num_nodes-1``.
             labels: Class of each node, whole numbers, shape ``[num_nodes]``; -1 where it is not known.
             directed: Keep the edges as given (True), or add the missing reverse edges and drop duplicates (False).
@@ -108,7 +109,7 @@ class Graph:
             >>> graph.num_edges, graph.num_classes
             (4, 2)
         """
-        features = checked_features(x)
+        features = checked_features(np.zeros((len(labels), 0), dtype=np.float32) if x is None else x)
         num_nodes = features.shape[0]
         source, target, order, weight = checked_edges(edge_index, edge_weight, num_nodes)
         if not directed:
@@ -128,20 +129,31 @@ class Graph:
         )
 
     @classmethod
-    def from_pyg(cls, data: Any, *, directed: bool | None = None, name: str = "own", memory_mb: float = 512) -> Graph:
-        """Build a graph from a PyTorch Geometric ``Data`` object.
+    def from_pyg(
+        cls,
+        data: Any,
+        *,
+        directed: bool | None = None,
+        node_type: str | None = None,
+        edge_type: str | None = None,
+        name: str = "own",
+        memory_mb: float = 512,
+    ) -> Graph:
+        """Build a graph from a PyTorch Geometric ``Data`` object, or from one kind of nodes of a ``HeteroData``.
 
         Args:
-            data: Holds ``x``, ``edge_index``, ``y`` and perhaps ``edge_weight``.
+            data: Holds ``edge_index``, ``y`` and perhaps ``x`` and ``edge_weight``.
             directed: Keep the edges as given, or add the missing reverse ones. Needed only when some are missing.
+            node_type: Nodes to take from a ``HeteroData``, with the edges among them.
+            edge_type: The middle name of the edges to take, where these nodes have several; by default all together.
             name: What to call the graph in results.
             memory_mb: Limit for one derived matrix, in MiB.
 
         Raises:
-            TypeError: If ``data`` is heterogeneous or not a ``Data`` object.
+            TypeError: If ``data`` is heterogeneous and ``node_type`` is missing, or it is not a ``Data`` object.
             ValueError: If a part is missing, or edges lack their reverse and ``directed`` does not say what to do.
         """
-        x, edge_index, labels, edge_weight = arrays_of_pyg(data)
+        x, edge_index, labels, edge_weight = arrays_of_pyg(data, node_type, edge_type)
         return cls._from_parts(x, edge_index, labels, edge_weight, directed, name, memory_mb)
 
     @classmethod
@@ -149,7 +161,7 @@ class Graph:
         cls,
         graph: Any,
         *,
-        feature: str = "x",
+        feature: str | None = "x",
         label: str = "y",
         weight: str | None = None,
         directed: bool | None = None,
@@ -160,7 +172,7 @@ class Graph:
 
         Args:
             graph: A networkx graph. An undirected one gives both directions of each edge.
-            feature: Node attribute that holds the feature vector.
+            feature: Node attribute that holds the feature vector; None for a graph without features.
             label: Node attribute that holds the class, a whole number; nodes without it are unlabelled.
             weight: Edge attribute that holds the weight; None for an unweighted graph.
             directed: Keep the edges as given, or add the missing reverse ones; by default what the networkx graph is.
@@ -327,6 +339,43 @@ class Graph:
         """The features averaged over in-edges once, ``weights(edges) @ x``, computed once."""
         product: Tensor | SparseMatrix = self._remember("product", edges, lambda: self._multiply(edges))
         return product
+
+    def without(self, nodes: NodeIds) -> Graph:
+        """The graph as it looks before some nodes are there; the other nodes keep their numbers.
+
+        Args:
+            nodes: Nodes to hide: their edges are dropped, their features are zero, their labels -1. A directed graph
+                counts as directed whatever is left of it.
+
+        Raises:
+            ValueError: If a node is no whole number or out of range.
+
+        Example:
+            >>> graph = Graph.from_arrays(np.eye(3), [[0, 1], [1, 2]], [0, 0, 1], directed=False)
+            >>> hidden = graph.without([2])
+            >>> hidden.num_nodes, hidden.num_edges, hidden.labels.tolist()
+            (3, 2, [0, 0, -1])
+        """
+        hidden = np.zeros(self.num_nodes, dtype=bool)
+        hidden[self._checked_nodes(nodes)] = True
+        source, target = self.edge_index.numpy()
+        kept = ~(hidden[source] | hidden[target])
+        weight = self.adjacency.values.numpy()[kept] if self.is_weighted else None
+        adjacency, _ = in_edges(source[kept], target[kept], weight, self.num_nodes)
+        features = self.x.scipy() if isinstance(self.x, SparseMatrix) else scipy.sparse.csr_array(self.x.numpy())
+        features = scipy.sparse.diags_array((~hidden).astype(features.dtype)) @ features
+        features.eliminate_zeros()
+        return Graph(
+            # Stored as if the hidden rows had never been seen, so that nothing depends on them.
+            stored(features, self.memory_mb),
+            self.labels.masked_fill(torch.from_numpy(hidden).to(self.device), -1),
+            adjacency.to(dtype=self.dtype),
+            is_weighted=self.is_weighted,
+            is_directed=self.is_directed,
+            edge_order=None if self.edge_order is None else self.edge_order[kept],
+            name=self.name,
+            memory_mb=self.memory_mb,
+        )
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Graph:
         """The same graph with features and weights of another type, or handing out fields on another device.

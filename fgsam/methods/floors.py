@@ -94,6 +94,14 @@ class Floor(ABC):
             "candidates": [{**row, "setting": asdict(row["setting"])} for row in rows],
         }
 
+    def use(self, graph: Graph) -> None:
+        """Classify nodes of another graph from now on, in the setting that was chosen.
+
+        Raises:
+            RuntimeError: If ``fit`` was not called before.
+        """
+        self._use(graph, self._chosen)
+
     def predict(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         """Classify query nodes, in one episode or in a batch of them.
 
@@ -109,11 +117,9 @@ class Floor(ABC):
         Raises:
             RuntimeError: If ``fit`` was not called before.
         """
-        if self._features is None or self._setting is None:
-            raise RuntimeError("Expected a floor with chosen settings (got none). Call fit(graph, val_bank) first.")
-        logits = self._logits(
-            self._features[support], support_labels, self._features[query], n_way, cost=self._setting.cost
-        )
+        cost = self._chosen.cost
+        assert self._features is not None
+        logits = self._logits(self._features[support], support_labels, self._features[query], n_way, cost=cost)
         return logits.argmax(-1)
 
     def score(self, bank: EpisodeBank) -> Tensor:
@@ -122,17 +128,21 @@ class Floor(ABC):
         Raises:
             RuntimeError: If ``fit`` was not called before.
         """
-        parts = []
-        for start in range(0, len(bank), _CHUNK):
-            support, query = bank.support[start : start + _CHUNK], bank.query[start : start + _CHUNK]
-            parts.append(self.predict(support, bank.support_labels, query, bank.n_way) == bank.query_labels)
-        return torch.cat(parts).double().mean(-1)
+        parts = bank.batches(_CHUNK)
+        found = [self.predict(bank.support[part], bank.support_labels, bank.query[part], bank.n_way) for part in parts]
+        return (torch.cat(found) == bank.query_labels).sum(-1).double() / bank.num_queries
 
     @abstractmethod
     def _logits(
         self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int, *, cost: float | None
     ) -> Tensor:
         """Scores of query features, shape ``[..., num_query, n_way]``."""
+
+    @property
+    def _chosen(self) -> Setting:
+        if self._setting is None:
+            raise RuntimeError("Expected a floor with chosen settings (got none). Call fit(graph, val_bank) first.")
+        return self._setting
 
     def _use(self, graph: Graph, setting: Setting) -> None:
         self._features = smoothed_features(graph, setting.edges, setting.num_hops, self.dim)

@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -71,8 +73,16 @@ def test_altered_bank_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": np.ones(3)}, r"to be an episode bank \(got keys \['x'\]\)"),
+        ({"x": np.ones(3)}, r"to be an episode bank that this version can read \(got keys \['x'\], format 'None'\)"),
         ({"format": "another"}, "to be an episode bank"),
+        (
+            {"format": "fgsam episode bank 3", "digest": "", "classes": 1, "support": 1, "query": 2},
+            "this version can read .*format 'fgsam episode bank 3'",
+        ),
+        (
+            {"format": "fgsam episode bank 2", "digest": "", "classes": 1, "support": 1, "query": 2},
+            "this version can read",
+        ),
         (
             {"format": "fgsam episode bank 1", "digest": "", "classes": 1, "support": 1.5, "query": 2},
             "whole numbers, one row an episode",
@@ -89,6 +99,81 @@ def test_pickled_bank_is_refused_unread(tmp_path):
     np.savez(tmp_path / "bank.npz", format=np.array([print], dtype=object))
     with pytest.raises(ValueError, match="never unpickled"):
         EpisodeBank.load(tmp_path / "bank.npz")
+
+
+DIGEST = "d762a129fa3e9b88ddfb681d4176b9aa97313198edfa390f2216a75f12b8812b"
+
+
+def test_digest_of_an_even_bank_is_what_it_always_was():
+    assert draw_bank().digest == DIGEST
+
+
+SIZES = (7, 20, 9, 12, 30)
+UNEVEN_LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(5), SIZES))
+
+
+def draw_uneven(num_episodes=6, *, without_replacement=False, **options):
+    options = {"n_way": 3, "k_shot": 2, "num_query": "all", **options}
+    sampler = EpisodeSampler(UNEVEN_LABELS, range(5), **options)
+    return EpisodeBank.draw(sampler, num_episodes, generator("bank"), without_replacement=without_replacement)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_query": 5, "query_imbalance": 0.5}], ids=["all", "imbalanced"])
+def test_an_uneven_bank_gives_each_episode_its_own_queries(options):
+    bank = draw_uneven(**options)
+    assert bank.query_counts is not None
+    assert bank.num_query is None
+    for i, episode in enumerate(bank):
+        assert len(episode.query) == len(episode.query_labels) == int(bank.num_queries[i])
+        chosen = episode.classes[episode.query_labels]
+        assert chosen.tolist() == UNEVEN_LABELS[episode.query.numpy()].tolist()
+        assert episode.query_labels.bincount(minlength=3).tolist() == bank.query_counts[i].tolist()
+        assert len(set(episode.nodes.tolist())) == len(episode.nodes)
+
+
+def test_shorter_episodes_repeat_a_query_under_no_label():
+    bank = draw_uneven()
+    shortest = int(bank.num_queries.argmin())
+    end = int(bank.num_queries[shortest])
+    assert end < bank.query.shape[1] == int(bank.num_queries.max())
+    assert set(bank.query[shortest, end:].tolist()) == {int(bank.query[shortest, end - 1])}
+    assert set(bank.query_labels[shortest, end:].tolist()) == {-1}
+    assert bool((bank.query_labels[shortest, :end] >= 0).all())
+
+
+def test_an_uneven_bank_comes_back_equal_and_keeps_its_head(tmp_path):
+    bank = draw_uneven()
+    bank.save(tmp_path / "bank.npz")
+    loaded = EpisodeBank.load(tmp_path / "bank.npz")
+    assert loaded.digest == bank.digest
+    assert torch.equal(loaded.query_labels, bank.query_labels)
+    assert torch.equal(bank.head(2).query_labels, bank.query_labels[:2])
+    other = EpisodeBank(bank.classes, bank.support, bank.query, bank.query_counts.flip(1))
+    assert other.digest != bank.digest
+
+
+def test_without_replacement_no_node_comes_twice(caplog):
+    with caplog.at_level(logging.WARNING):
+        bank = draw_uneven(50, without_replacement=True, n_way=2, k_shot=1, num_query=2)
+    nodes = [node for episode in bank for node in episode.nodes.tolist()]
+    assert len(nodes) == len(set(nodes))
+    assert f"{len(bank)} of 50 episodes that share no node" in caplog.text
+    # 78 nodes hold at most 13 episodes of 6; what is left over cannot hold another one.
+    left = np.bincount(np.delete(UNEVEN_LABELS, nodes), minlength=5)
+    assert 5 < len(bank) <= 13
+    assert (left >= 3).sum() < 2
+
+
+def test_without_replacement_as_many_as_asked_for_are_enough():
+    assert len(draw_uneven(3, without_replacement=True, n_way=2, k_shot=1, num_query=2)) == 3
+    assert len(draw_uneven(9, without_replacement=True, n_way=2)) == 2  # all queries use up both classes
+
+
+def test_batches_hold_every_episode_and_few_queries():
+    bank = draw_bank(7)
+    assert [(part.start, part.stop) for part in bank.batches(3)] == [(0, 3), (3, 6), (6, 9)]
+    wide = EpisodeBank(bank.classes, bank.support, bank.query.repeat(1, 4000))
+    assert [part.stop - part.start for part in wide.batches(3)] == [2, 2, 2, 2]
 
 
 def test_bank_needs_an_episode():

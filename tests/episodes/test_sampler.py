@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgsam.episodes.sampler import EpisodeSampler, _distinct
+from fgsam.episodes.sampler import EpisodeSampler, _apportioned, _distinct
 from fgsam.episodes.streams import generator
 from tests.twins.episodes import check_episode, shuffled_prefix
 
@@ -90,6 +90,53 @@ def test_sizes_must_be_positive(name):
     sizes = {"n_way": 1, "k_shot": 1, "num_query": 1} | {name: 0}
     with pytest.raises(ValueError, match=f"'{name}' to be positive"):
         EpisodeSampler(labels_of(8, 9), range(2), **sizes)
+
+
+def test_all_other_nodes_can_be_queries():
+    labels = labels_of(7, 9, 30)
+    episode = EpisodeSampler(labels, range(3), n_way=2, k_shot=3, num_query="all").draw(generator("a"))
+    members = np.flatnonzero(np.isin(labels, episode.classes.numpy()))
+    assert sorted(episode.nodes.tolist()) == members.tolist()
+    assert episode.classes[episode.query_labels].tolist() == labels[episode.query.numpy()].tolist()
+
+
+def test_with_all_queries_a_class_needs_one_node_more_than_its_supports():
+    sampler = EpisodeSampler(labels_of(4, 4, 3), range(3), n_way=2, k_shot=3, num_query="all", drop_small=True)
+    assert sampler.classes == (0, 1)
+    with pytest.raises(ValueError, match=r"k_shot \+ 1 = 4 labelled nodes \(got class 2 has 3\)"):
+        EpisodeSampler(labels_of(4, 4, 3), range(3), n_way=2, k_shot=3, num_query="all")
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 4), st.floats(0.01, 50), st.integers(0, 10**6))
+def test_imbalanced_episodes_keep_their_number_of_queries(n_way, k_shot, num_query, alpha, seed):
+    labels = labels_of(7, 9, 30, 8, 12)
+    sizes = {"n_way": n_way, "k_shot": k_shot, "num_query": num_query}
+    episode = EpisodeSampler(labels, range(5), **sizes, query_imbalance=alpha).draw(generator("t", seed))
+    assert len(episode.query) == len(episode.query_labels) == n_way * num_query
+    assert len(set(episode.nodes.tolist())) == len(episode.nodes)
+    assert labels[episode.query.numpy()].tolist() == episode.classes[episode.query_labels].tolist()
+    assert len(episode.support) == n_way * k_shot
+
+
+def test_shares_of_imbalanced_queries_are_those_of_the_dirichlet_distribution():
+    sampler = EpisodeSampler(np.arange(4000) % 4, range(4), n_way=4, k_shot=1, num_query=100, query_imbalance=2.0)
+    rng = generator("shares")
+    shares = np.stack([sampler.draw(rng).query_labels.bincount(minlength=4).numpy() for _ in range(1000)]) / 400
+    # Dirichlet(2, 2, 2, 2): mean 1/4, variance 1/4 * 3/4 / 9; its standard error over 1000 draws is below 0.005.
+    np.testing.assert_allclose(shares.mean(0), 0.25, atol=0.02)
+    np.testing.assert_allclose(shares.var(0), 0.25 * 0.75 / 9, rtol=0.2)
+
+
+def test_queries_that_a_class_has_no_room_for_go_to_the_others():
+    assert _apportioned(np.array([0.9, 0.1, 0.0]), 10, np.array([4, 3, 9])) == [4, 3, 3]
+    assert _apportioned(np.array([0.5, 0.25, 0.25]), 10, np.array([9, 9, 9])) == [5, 3, 2]
+
+
+@pytest.mark.parametrize(("num_query", "alpha"), [(5, 0.0), (5, float("nan")), ("all", 2.0)])
+def test_an_imbalance_that_makes_no_sense_is_refused(num_query, alpha):
+    with pytest.raises(ValueError, match=r"'query_imbalance' to be at least 0\.01, beside a number of query nodes"):
+        EpisodeSampler(labels_of(9, 9), range(2), n_way=2, k_shot=1, num_query=num_query, query_imbalance=alpha)
 
 
 def test_drawing_costs_little():

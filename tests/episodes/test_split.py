@@ -57,9 +57,27 @@ def test_wrong_split_lists_what_exists():
         ClassSplit.load("corafull_derived", "publisht")
 
 
+def test_split_may_have_no_validation_classes():
+    split = ClassSplit.draw(range(5), (3, 0, 2), np.random.default_rng(0))
+    assert (len(split.meta_train), split.meta_val, len(split.meta_test)) == (3, (), 2)
+    assert split.entry()["meta_val"] == []
+
+
+def test_combinations_of_classes_are_counted_by_part():
+    split = ClassSplit("mine", range(6), (), (7, 8))
+    assert split.num_combinations(2) == {"meta_train": 15, "meta_val": 0, "meta_test": 1}
+    assert split.num_combinations(3) == {"meta_train": 20, "meta_val": 0, "meta_test": 0}
+
+
+def test_graph_without_splits_says_why():
+    with pytest.raises(ValueError, match=r"class splits \(got 'pubmed'\)\. It has 3 classes, too few .* own graph"):
+        ClassSplit.load("pubmed")
+    assert ClassSplit.names("pubmed") == []
+
+
 def test_wrong_graph_names_the_nearest():
-    with pytest.raises(ValueError, match=r"got 'coauthor'\)\. Did you mean 'coauthor_cs'"):
-        ClassSplit.load("coauthor")
+    with pytest.raises(ValueError, match=r"got 'coauthor_sc'\)\. Did you mean 'coauthor_cs'"):
+        ClassSplit.load("coauthor_sc")
 
 
 def test_altered_split_is_refused(tmp_path, monkeypatch):

@@ -96,8 +96,72 @@ def test_pyg_edges_without_reverse_need_a_choice():
 def test_heterogeneous_data_is_refused_with_the_way_out():
     data = HeteroData()
     data["paper"].x = torch.eye(2)
-    with pytest.raises(TypeError, match=r"node types paper.*to_homogeneous"):
+    with pytest.raises(TypeError, match=r"node types paper.*node_type=.*to_homogeneous"):
         Graph.from_pyg(data)
+
+
+def heterogeneous():
+    data = HeteroData()
+    data["paper"].x, data["paper"].y = torch.eye(3), torch.tensor([0, 1, 0])
+    data["author"].x, data["author"].y = torch.eye(2), torch.tensor([0, 1])
+    data["paper", "cites", "paper"].edge_index = torch.tensor([[0, 1], [1, 0]])
+    data["paper", "follows", "paper"].edge_index = torch.tensor([[1, 2], [2, 1]])
+    data["author", "writes", "paper"].edge_index = torch.tensor([[1], [2]])
+    return data
+
+
+def test_one_kind_of_nodes_with_the_edges_among_them_is_a_graph():
+    data = heterogeneous()
+    whole = Graph.from_pyg(data, node_type="paper")
+    assert whole.edge_index.tolist() == [[1, 0, 2, 1], [0, 1, 1, 2]]
+    assert torch.equal(whole.x, torch.eye(3))
+    assert whole.labels.tolist() == [0, 1, 0]
+    assert Graph.from_pyg(data, node_type="paper", edge_type="follows").edge_index.tolist() == [[2, 1], [1, 2]]
+
+
+def test_weights_of_several_edge_types_come_together_or_not_at_all():
+    data = heterogeneous()
+    data["paper", "cites", "paper"].edge_weight = torch.tensor([2.0, 2.0])
+    with pytest.raises(ValueError, match=r"edge_weight for all of the 2 edge types or for none \(got 1\)"):
+        Graph.from_pyg(data, node_type="paper")
+    data["paper", "follows", "paper"].edge_weight = torch.tensor([3.0, 3.0])
+    assert Graph.from_pyg(data, node_type="paper").edge_weight.tolist() == [2.0, 2.0, 3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"node_type": "book"}, r"'node_type' to be one of paper, author \(got 'book'\)"),
+        (
+            {"node_type": "author"},
+            r"edges from 'author' to 'author' \(got edge types: paper cites paper, .*author writes",
+        ),
+        ({"node_type": "paper", "edge_type": "likes"}, r"edges of type 'likes' from 'paper' to 'paper'"),
+    ],
+)
+def test_a_kind_that_is_not_there_is_named(choice, message):
+    with pytest.raises(ValueError, match=message):
+        Graph.from_pyg(heterogeneous(), **choice)
+
+
+def test_a_kind_of_a_homogeneous_graph_is_refused():
+    data = Data(edge_index=torch.tensor([[0, 1], [1, 0]]), y=torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match=r"no 'node_type' .* \(got 'paper' and None\)"):
+        Graph.from_pyg(data, node_type="paper")
+
+
+def test_a_graph_may_come_without_features():
+    edges = [[0, 1], [1, 0]]
+    g = networkx.Graph([(0, 1)])
+    nx_labels = {0: 0, 1: 1}
+    networkx.set_node_attributes(g, nx_labels, "y")
+    graphs = [
+        Graph.from_arrays(None, edges, [0, 1], directed=False),
+        Graph.from_pyg(Data(edge_index=torch.tensor(edges), y=torch.tensor([0, 1]))),
+        Graph.from_networkx(g, feature=None),
+    ]
+    assert [graph.num_features for graph in graphs] == [0, 0, 0]
+    assert len({graph.digest for graph in graphs}) == 1
 
 
 def test_networkx_attributes_become_features_labels_and_weights():
