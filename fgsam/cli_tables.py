@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+BLOCKS = " ▁▂▃▄▅▆▇█"
+
 PLAIN_WIDTH = 200
 """Columns of a table that goes into a file or a pipe, where nothing can be folded nicely."""
 
@@ -46,6 +48,36 @@ def paper(entry: Any) -> str | None:
     return " ".join(found.group(1).split()).replace("``", "") if found else None
 
 
+def kept(entry: Any) -> str | None:
+    """Return what an optimizer keeps from step to step beside its base, as its docstring says."""
+    prose = " ".join(inspect.cleandoc(entry.__doc__ or "").partition("\nArgs:")[0].split())
+    found = re.search(r"\bState: (.+?)(?:[;,.:]\s|[.]?$)", prose)
+    return None if found is None or found[1].startswith("none") else found[1].replace("``", "")
+
+
+def optimizer_table() -> tuple[list[str], list[list[str | None]]]:
+    """Return the columns and rows that tell the optimizers apart; ``docs/optimizers.md`` shows the same."""
+    from fgsam.registry import OPTIMIZERS
+
+    columns = [
+        "name",
+        "what it does",
+        "passes a step",
+        "keeps",
+        "a loss a query",
+        "peer",
+        "equals its base with",
+        "source",
+    ]
+    rows = []
+    for name in OPTIMIZERS:
+        rule = OPTIMIZERS.load(name)
+        neutral = ", ".join(f"{key}={value}" for key, value in (rule.neutral or {}).items()) or None
+        queries, peer = "yes" if rule.needs_vectors else None, "yes" if rule.peer == "required" else None
+        rows.append([name, summary(rule), rule.passes, kept(rule), queries, peer, neutral, paper(rule)])
+    return columns, rows
+
+
 def percent(score: float, half_width: float | None = None) -> str:
     """Write a score between 0 and 1 in percent.
 
@@ -54,3 +86,30 @@ def percent(score: float, half_width: float | None = None) -> str:
         '72.51 ± 0.42 %'
     """
     return f"{100 * score:.2f} %" if half_width is None else f"{100 * score:.2f} ± {100 * half_width:.2f} %"
+
+
+def columns(values: Sequence[float], *, height: int = 6, width: int = 72) -> str:
+    """Draw numbers as columns of block characters, the scale on the left.
+
+    Args:
+        values: Numbers from 0 on, one a column; where there are more than ``width``, a column shows the largest of
+            several.
+        height: Lines.
+        width: Columns at most.
+
+    Example:
+        >>> print(columns([8, 4, 1], height=2))
+        8 █
+          ██▂
+    """
+    each = -(-len(values) // width)
+    shown = [max(values[start : start + each]) for start in range(0, len(values), each)]
+    top = max(shown)
+    label = f"{top:,}"
+    lines = []
+    for line in range(height - 1, -1, -1):
+        # Eighths of this line that a column fills; what is there at all shows.
+        eighths = [max(8 * height * value / top - 8 * line, 1.0 if value and line == 0 else 0.0) for value in shown]
+        bars = "".join(BLOCKS[min(8, round(max(0.0, eighth)))] for eighth in eighths)
+        lines.append(f"{label if line == height - 1 else ' ' * len(label)} {bars}".rstrip())
+    return "\n".join(lines)

@@ -174,6 +174,20 @@ def test_a_run_ends_in_a_table_with_the_floors_and_the_place(finished: dict[str,
     assert f"Saved in {finished['run_dir']}" in done.stdout
 
 
+def test_uneven_queries_and_missing_validation_classes_are_said(finished: dict[str, object], tmp_path: Path):
+    even = call("run", *TINY, f"run.root={Path(str(finished['run_dir'])).parent}")
+    assert "balanced" not in even.stdout
+    assert "no validation classes" not in even.stdout
+    rng = np.random.default_rng(0)
+    path = own_graph(tmp_path, labels=rng.permutation(np.arange(4).repeat(60)))
+    episode = ["episode.n_way=2", "episode.k_shot=2", "episode.num_query=5", "episode.query_imbalance=2"]
+    train = ["train.num_episodes=10", "train.val_episodes=5", "evaluate.num_episodes=5"]
+    done = call("run", f"dataset.path={path}", f"run.root={tmp_path}/runs", *episode, *train)
+    assert done.exit_code == 0, done.stderr
+    assert "balanced accuracy" in done.stdout
+    assert "The split has no validation classes: weights and settings were chosen on training classes." in done.stdout
+
+
 def test_a_learner_below_a_floor_is_called_so(finished: dict[str, object]):
     folder = Path(str(finished["run_dir"])).parent
     done = call("run", *TINY, f"run.root={folder}")
@@ -233,25 +247,6 @@ def test_tables_list_every_entry(verb: str):
         assert name in done.stdout.split()
 
 
-def test_data_list_names_every_graph():
-    done = call("data", "list")
-    assert done.exit_code == 0, done.stderr
-    for name in ("synthetic", "coauthor_cs", "corafull_derived", "clothing20"):
-        assert name in done.stdout
-
-
-def test_data_show_prints_the_card():
-    done = call("data", "show", "coauthor_cs")
-    assert done.exit_code == 0, done.stderr
-    assert "18333" in done.stdout.replace(",", "").replace("_", "")
-
-
-def test_data_show_names_the_nearest_graph():
-    done = call("data", "show", "coauthor")
-    assert done.exit_code == 2
-    assert "Did you mean 'coauthor_cs'" in done.stderr
-
-
 def test_all_faults_of_a_config_are_shown(tmp_path: Path):
     text = fault_of("method.name=gnp", "train.patience=0", "episode.n_wya=3", folder=tmp_path)
     assert "got 3 faults" in text
@@ -277,7 +272,7 @@ def test_a_missing_option_value_is_a_usage_error():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("episode.n_way=9", "at least 3 * n_way = 27 classes with k_shot + num_query = 5 nodes"),
+        ("episode.n_way=9", "at least 2 * n_way = 18 classes with k_shot + num_query = 5 nodes"),
         ("episode.num_query=400", "k_shot + num_query = 402 nodes"),
         ("episode.n_way=five", "'episode.n_way' to be a valid integer (got episode.n_way='five')"),
         ("optimiser.lr=1", "Did you mean 'optimizer'"),

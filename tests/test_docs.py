@@ -12,6 +12,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from fgsam.cli import app
+from fgsam.cli_tables import optimizer_table
 from fgsam.engine.config import load_config
 
 ROOT = Path(__file__).parents[1]
@@ -85,8 +86,8 @@ def test_command_lines_can_be_parsed(page: Path, tmp_path: Path, monkeypatch: py
         verb, parameters = parsed(arguments)
         if verb == ["run"]:
             arguments = ["config", "show", *(parameters["settings"] or [])]
-        elif verb == ["evaluate"]:
-            continue  # it reads a run, which is not here
+        elif verb == ["evaluate"] or verb[-1] in ("get", "check", "convert"):
+            continue  # they read a run, the network or files, which are not here
         done = CliRunner().invoke(app, arguments)
         assert done.exit_code == 0, (arguments, done.stderr)
 
@@ -110,7 +111,7 @@ def test_quoted_messages_are_in_the_code(page: Path):
 
 
 def test_a_wrong_command_line_would_be_found():
-    assert parsed(["data", "show", "synthetic"]) == (["data", "show"], {"name": "synthetic"})
+    assert parsed(["data", "splits", "synthetic"]) == (["data", "splits"], {"name": "synthetic", "n_way": None})
     with pytest.raises(Exception, match="No such option"):
         parsed(["run", "--jsn"])
 
@@ -125,3 +126,12 @@ def test_the_readme_shows_every_verb():
         for command in commands.registered_commands  # type: ignore[union-attr]
     }
     assert shown == verbs
+
+
+def test_the_page_on_optimizers_has_the_table_of_the_command_line():
+    columns, rows = optimizer_table()
+    lines = (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8").splitlines()
+    shown = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("| ")]
+    assert shown[0] == [*columns, "public code"]
+    expected = [[f"`{row[0]}`", *("-" if cell is None else cell for cell in row[1:])] for row in rows]
+    assert [row[:-1] for row in shown[1:]] == expected

@@ -14,7 +14,7 @@ from fgsam.engine.config_entries import TABLES, entry_option_names
 from fgsam.engine.config_model import SECTIONS, RunConfig
 from fgsam.graph.graph import Graph
 
-PRECEDENCE = ("episode", "train", "optimizer", "run", "dataset", "evaluate")
+PRECEDENCE = ("episode", "train", "optimizer", "run", "dataset", "graph", "evaluate")
 """Which section a key means that several have: ``num_episodes`` are training episodes, ``root`` holds the runs."""
 
 OTHER_ARGUMENTS = ("graph", "config", "progress", "callbacks")

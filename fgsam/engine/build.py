@@ -103,11 +103,12 @@ def build_optimizer(config: RunConfig, method: nn.Module, entries: Entries) -> S
         ValueError: If an option is out of range.
     """
     options: dict[str, Any] = dict(config.optimizer.base_options)
-    kinds = {(param.device.type, param.is_floating_point()) for param in method.parameters()}
-    if kinds <= {("cpu", True), ("cuda", True)}:
-        options["fused"] = True  # one kernel for all parameters
-    if "base" in inspect.signature(entries.optimizer).parameters:
+    has_base = "base" in inspect.signature(entries.optimizer).parameters
+    if has_base:
         options["base"] = BASES[config.optimizer.base]
+    kinds = {(param.device.type, param.is_floating_point()) for param in method.parameters()}
+    if (has_base or hasattr(entries.optimizer, "base_class")) and kinds <= {("cpu", True), ("cuda", True)}:
+        options["fused"] = True  # one kernel for all parameters; only PyTorch's own optimizers have it
     return entries.optimizer(method, **config.optimizer.options, **options)
 
 

@@ -11,11 +11,14 @@ from pydantic.fields import FieldInfo
 
 from fgsam.checks import suggest
 from fgsam.engine.config_entries import TABLES, entries_knowing, entry_model, takes_symmetrise
-from fgsam.engine.config_model import SECTIONS, OptimizerConfig, Section
+from fgsam.engine.config_model import SECTIONS, OptimizerConfig, Section, TrainConfig
 from fgsam.engine.config_source import Settings, shown
 
 PLAIN_OPTIMIZERS = ("adam", "adamw", "sgd")
 """Optimizers that are their own base."""
+
+LENGTH = "num_steps"
+"""Option of update rules that follow a schedule: the length of training, unless it is set."""
 
 OWN_GRAPH = "own"
 """Name of a graph that is given by its file."""
@@ -109,6 +112,13 @@ def _check_between(settings: Settings) -> None:
     name = settings.get("optimizer.name", default["name"].default)
     base = settings.get("optimizer.base", default["base"].default)
     momentum = settings.get("optimizer.momentum")
+    imbalance = settings.get("episode.query_imbalance")
+    if imbalance is not None and settings.get("episode.num_query") == "all":
+        settings.fault(
+            "episode.query_imbalance",
+            f"Expected 'episode.query_imbalance' beside a number of query nodes (got episode.query_imbalance="
+            f"{shown(imbalance)}, num_query='all'). Remove one of the two.",
+        )
     if name in PLAIN_OPTIMIZERS and base != name:
         got = f"(got optimizer.base={shown(base)})"
         settings.fault(
@@ -137,6 +147,9 @@ def _check_entry(section: str, settings: Settings) -> type[Section]:
     if model.model_config.get("extra") == "forbid":
         for key in [key for key in _options(section, settings) if key not in model.model_fields]:
             _foreign_option(section, name, key, model, settings)
+    if section == "optimizer" and LENGTH in model.model_fields and settings.get(f"optimizer.{LENGTH}") is None:
+        length = settings.get("train.num_episodes", TrainConfig.model_fields["num_episodes"].default)
+        settings.put("optimizer", LENGTH, length, source="default", place="")
     known = {key: value for key, value in _options(section, settings).items() if key in model.model_fields}
     _check_values(section, model, known, settings)
     return model

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 PLACES = ("run.root", "dataset.root", "dataset.path", "train.max_seconds")
 """Keys that say where and how long, and so are no part of what a run computes."""
+
+NEWER = (
+    "dataset.features",
+    "episode.query_imbalance",
+    "episode.without_replacement",
+    "episode.support_noise",
+    "graph.setting",
+    "graph.edge_noise",
+)
+"""Keys that came after runs had names: left out of what a run computes at their default, so that the names stay."""
 
 
 class Section(BaseModel):
@@ -42,6 +52,18 @@ class DatasetConfig(EntrySection):
     symmetrise: bool | None = Field(
         None, description="make a directed graph undirected; loader or file decides when not given"
     )
+    features: Literal["degree", "one_hot", "random_walk"] | None = Field(
+        None, description="features made of the edges in place of the graph's own: degree, one_hot or random_walk"
+    )
+
+
+class GraphConfig(Section):
+    """What of the graph is seen while training, and how true its edges are."""
+
+    setting: Literal["transductive", "inductive"] = Field(
+        "transductive", description="whether nodes of validation and test classes are in the graph while training"
+    )
+    edge_noise: float = Field(0.0, ge=0, le=1, description="share of the edges replaced by random ones")
 
 
 class EpisodeConfig(Section):
@@ -49,7 +71,20 @@ class EpisodeConfig(Section):
 
     n_way: int = Field(5, ge=2, description="classes in an episode")
     k_shot: int = Field(3, ge=1, description="support nodes per class")
-    num_query: int = Field(10, ge=1, description="query nodes per class")
+    num_query: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        10, description="query nodes per class; 'all' for every node that is no support node"
+    )
+    query_imbalance: float | None = Field(
+        None, ge=0.01, description="Dirichlet concentration of the classes' shares of query nodes; equal when not given"
+    )
+    without_replacement: bool = Field(False, description="validation and test banks use no node twice")
+    support_noise: float = Field(0.0, ge=0, lt=1, description="share of support nodes with a wrong label")
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What decides which nodes are drawn, as arguments of a sampler."""
+        sizes = {"n_way": self.n_way, "k_shot": self.k_shot, "num_query": self.num_query}
+        return sizes if self.query_imbalance is None else {**sizes, "query_imbalance": self.query_imbalance}
 
 
 class EncoderConfig(EntrySection):
@@ -112,6 +147,7 @@ class MachineConfig(Section):
 
 SECTIONS: dict[str, type[Section]] = {
     "dataset": DatasetConfig,
+    "graph": GraphConfig,
     "episode": EpisodeConfig,
     "encoder": EncoderConfig,
     "method": MethodConfig,
@@ -128,6 +164,7 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: DatasetConfig
+    graph: GraphConfig
     episode: EpisodeConfig
     encoder: EncoderConfig
     method: MethodConfig
@@ -186,7 +223,7 @@ class RunConfig(BaseModel):
         return {f"{name}.{key}": value for name, part in self.resolved().items() for key, value in part.items()}
 
     def content(self) -> dict[str, dict[str, Any]]:
-        """What the run computes: the resolved config without places and time limits.
+        """What the run computes: the resolved config without places, time limits and newer keys at their default.
 
         A method without training ignores encoder, optimizer and training, so these are left out, and equal runs are
         one run.
@@ -195,6 +232,11 @@ class RunConfig(BaseModel):
         for dotted in PLACES:
             section, _, key = dotted.partition(".")
             del content[section][key]
+        for dotted in NEWER:
+            section, _, key = dotted.partition(".")
+            if content[section][key] == SECTIONS[section].model_fields[key].default:
+                del content[section][key]
+        content = {section: values for section, values in content.items() if values}
         if not self.is_trained:
             del content["encoder"], content["optimizer"]
             content["train"] = {"val_episodes": self.train.val_episodes}

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from fgsam.engine.config_entries import TABLES
-from fgsam.engine.config_model import RunConfig
+from fgsam.engine.config_model import OptimizerConfig, RunConfig
 from fgsam.engine.config_source import Fault
 
 BASE_CLASSES = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 
 
 def trial_faults(config: RunConfig, objects: frozenset[str]) -> list[Fault]:
-    """Make encoder, method and optimizer of a config with one feature, and note what their constructors refuse.
+    """Make encoder, method and optimizer of a config with one feature, and note what they and the sampler refuse.
 
     Entries of the user's own are left out: what they do in a constructor is not ours to do twice.
 
@@ -23,7 +24,14 @@ def trial_faults(config: RunConfig, objects: frozenset[str]) -> list[Fault]:
     """
     import torch
 
+    from fgsam.episodes.noise import num_wrong
+
     faults = []
+    episode = config.episode
+    try:
+        num_wrong(episode.support_noise, episode.n_way, episode.k_shot)
+    except ValueError as error:
+        faults.append(Fault("episode.support_noise", str(error), _place("episode", config)))
     # Constructors draw initial weights; nobody else's random numbers may change by that.
     with torch.random.fork_rng(devices=[]):
         for section, trial in _trials(config):
@@ -47,11 +55,21 @@ def _trials(config: RunConfig) -> Iterator[tuple[str, Callable[[Any], Any]]]:
     learner = [lambda: encoder] if config.is_trained else []
     yield "method", lambda entry: entry(*learner, **config.method.options)
     if config.is_trained:
-        options = {**config.optimizer.options, **config.optimizer.base_options}
-        if config.optimizer.name != config.optimizer.base:  # a plain optimizer is its own base
-            options["base"] = getattr(torch.optim, BASE_CLASSES[config.optimizer.base])
+        base = getattr(torch.optim, BASE_CLASSES[config.optimizer.base])
         yield "encoder", lambda entry: entry(1, **config.encoder.options)
-        yield "optimizer", lambda entry: entry([weight], **options)
+        yield "optimizer", lambda entry: _make_optimizer(entry, config, [weight], base)
+
+
+def _make_optimizer(entry: Any, config: RunConfig, params: list[Any], base: Any) -> None:
+    options = {**config.optimizer.options, **config.optimizer.base_options}
+    if "base" in inspect.signature(entry).parameters:
+        options["base"] = base
+    elif config.optimizer.base not in (config.optimizer.name, OptimizerConfig.model_fields["base"].default):
+        raise ValueError(
+            f"Expected no 'optimizer.base' for rule '{config.optimizer.name}', which makes the step itself (got "
+            f"optimizer.base={config.optimizer.base}). Leave it out."
+        )
+    entry(params, **options)
 
 
 def _place(section: str, config: RunConfig) -> str:

@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from fgsam.data.features import with_features
 from fgsam.data.load import load_graph
+from fgsam.engine.banks import build_bank
 from fgsam.engine.config_model import RunConfig
 from fgsam.episodes.bank import EpisodeBank
 from fgsam.episodes.sampler import EpisodeSampler
-from fgsam.episodes.split import ClassSplit
+from fgsam.episodes.split import PARTS, ClassSplit
 from fgsam.episodes.streams import generator
 from fgsam.graph.graph import Graph
+from fgsam.graph.perturb import with_edge_noise
 from fgsam.registry import DATASETS
+
+MOST_DEGREES = 3
+"""Columns of the features ``"degree"`` at most."""
+
+logger = logging.getLogger(__name__)
 
 _newest_graph: dict[str, Graph] = {}
 
 
 @dataclass(frozen=True)
 class Data:
-    """The graph, its class split, and the episodes that a run learns, chooses and is tested on."""
+    """The graph, its class split, and the episodes that a run learns, chooses and is tested on.
+
+    Attributes:
+        graph: The whole graph, which the tested weights see.
+        train_graph: What training sees; in the inductive setting without nodes of validation and test classes.
+        val_graph: What validation sees; in the inductive setting without nodes of test classes.
+        split: Classes of training, validation and test.
+        sampler: Draws training episodes.
+        val_bank: Episodes that weights and settings are chosen on: of training classes where the split has no others.
+        test_bank: Episodes that the result is about.
+    """
 
     graph: Graph
+    train_graph: Graph
+    val_graph: Graph
     split: ClassSplit
     sampler: EpisodeSampler
     val_bank: EpisodeBank
@@ -46,6 +65,8 @@ class Data:
 def build_data(config: RunConfig, graph: Graph | None = None, *, bank_folder: Path | None = None) -> Data:
     """Load the graph and its split, and draw or read the banks.
 
+    Split and banks are those of the clean graph, so that a run with noise is paired with one without.
+
     Args:
         config: What to load.
         graph: A graph to use instead of the one that is named.
@@ -56,31 +77,60 @@ def build_data(config: RunConfig, graph: Graph | None = None, *, bank_folder: Pa
         FileNotFoundError: If raw files are missing.
     """
     _check_device(config.run.device)
-    graph = graph if graph is not None else build_graph(config)
+    if graph is None:
+        graph = build_graph(config)
+    elif config.dataset.features is not None:
+        graph = with_features(graph, config.dataset.features)
     _check_features(graph)
     split = build_split(config, graph)
-    banks = {
-        "val_bank": (split.meta_val, config.train.val_episodes),
-        "test_bank": (split.meta_test, config.evaluate.num_episodes),
-    }
-    shape = config.episode.model_dump()
+    if not split.meta_val:
+        logger.warning("Split '%s' has no validation classes: training classes choose the weights", split.name)
     labels = graph.labels.cpu()
-    made = {
-        part: _bank(graph, split, EpisodeSampler(labels, classes, **shape), number, shape, part, bank_folder)
-        for part, (classes, number) in banks.items()
+    samplers = {
+        part: EpisodeSampler(labels, classes, drop_small=True, **config.episode.shape)
+        for part, classes in zip(PARTS, (split.meta_train, split.meta_val, split.meta_test), strict=True)
+        if classes
     }
-    digest = graph.digest  # before the conversion, which keeps it: one graph has one digest in every precision
-    graph = graph.to(dtype=getattr(torch, config.run.dtype), device=config.run.device)
-    assert graph.digest == digest
-    return Data(graph, split, EpisodeSampler(labels, split.meta_train, **shape), **made)
+    val_sampler = samplers.get("meta_val", samplers["meta_train"])
+    val_bank = build_bank(config, graph, split, val_sampler, "val_bank", bank_folder)
+    test_bank = build_bank(config, graph, split, samplers["meta_test"], "test_bank", bank_folder)
+    whole, train_graph, val_graph = _seen_graphs(config, graph, split)
+    return Data(whole, train_graph, val_graph, split, samplers["meta_train"], val_bank, test_bank)
+
+
+def _seen_graphs(config: RunConfig, graph: Graph, split: ClassSplit) -> tuple[Graph, Graph, Graph]:
+    """What test, training and validation see of a graph, with noise, precision and device of the config."""
+    clean, kind = graph, _kind_of_features(config, graph)
+    if config.graph.edge_noise:
+        # Labels and features must not decide which edges are wrong: training would depend on those of new classes.
+        rng = generator("edge noise", graph.num_nodes, graph.num_edges)
+        graph = with_edge_noise(graph, config.graph.edge_noise, rng)
+
+    def seen(part: Graph) -> Graph:
+        made = part if part is clean or kind is None else with_features(part, kind)  # of the edges that are seen
+        digest = made.digest  # before the conversion, which keeps it: one graph has one digest in every precision
+        converted = made.to(dtype=getattr(torch, config.run.dtype), device=config.run.device)
+        assert converted.digest == digest
+        return converted
+
+    def before(classes: tuple[int, ...]) -> Graph:
+        return seen(graph.without(torch.where(torch.isin(graph.labels.cpu(), torch.tensor(classes)))[0]))
+
+    whole = seen(graph)
+    if config.graph.setting == "transductive":
+        return whole, whole, whole
+    val_graph = before(split.meta_test)
+    train_graph = before(split.meta_val + split.meta_test) if split.meta_val else val_graph
+    return whole, train_graph, val_graph
 
 
 def build_graph(config: RunConfig) -> Graph:
     """Load the graph that a config names; the newest one with a card is kept for the next run of this process."""
     dataset = config.dataset
     options = dict(dataset.options)
-    if dataset.symmetrise is not None:
-        options["symmetrise"] = dataset.symmetrise
+    for key in ("symmetrise", "features"):
+        if getattr(dataset, key) is not None:
+            options[key] = getattr(dataset, key)
     if dataset.path is not None or dataset.name not in DATASETS:  # a file or a loader of the user's may change
         return load_graph(dataset.path or dataset.name, root=dataset.root, **options)
     key = repr((dataset.name, dataset.root, os.environ.get("FGSAM_DATA"), sorted(options.items())))
@@ -94,7 +144,8 @@ def build_split(config: RunConfig, graph: Graph) -> ClassSplit:
     """Return the class split that a config names.
 
     A named graph brings its splits; for another one, or one generated with other classes, split ``i`` is drawn from
-    the digest of the graph and ``i``, among the classes that have enough nodes for an episode.
+    the digest of the graph and ``i``, among the classes that have enough nodes for an episode. With fewer than three
+    times ``n_way`` of them there are no validation classes.
 
     Raises:
         ValueError: If the split is unknown or the graph has too few classes.
@@ -109,63 +160,33 @@ def build_split(config: RunConfig, graph: Graph) -> ClassSplit:
             f"Expected 'dataset.split' to be a number for a graph without stored splits (got '{which}'). "
             "Each number stands for another random split."
         )
-    needed = config.episode.k_shot + config.episode.num_query
+    needed = config.episode.k_shot + (1 if config.episode.num_query == "all" else config.episode.num_query)
     sizes = graph.labels.cpu()[graph.labels.cpu() >= 0].bincount()
     classes = [class_id for class_id, size in enumerate(sizes.tolist()) if size >= needed]
-    if len(classes) < 3 * n_way:
+    if len(classes) < 2 * n_way:
         raise ValueError(
-            f"Expected at least 3 * n_way = {3 * n_way} classes with k_shot + num_query = {needed} nodes, to divide "
-            f"into training, validation and test (got {len(classes)} of {len(sizes)} classes). "
-            "Lower episode.n_way, episode.k_shot or episode.num_query."
+            f"Expected at least 2 * n_way = {2 * n_way} classes with k_shot + num_query = {needed} nodes, to divide "
+            f"into training and test, and {3 * n_way} for validation classes too (got {len(classes)} of {len(sizes)} "
+            "classes). Lower episode.n_way, episode.k_shot or episode.num_query."
         )
-    counts = ClassSplit.default_counts(len(classes), n_way)
+    counts = (len(classes) - n_way, 0, n_way)
+    if len(classes) >= 3 * n_way:
+        counts = ClassSplit.default_counts(len(classes), n_way)
     return ClassSplit.draw(classes, counts, generator("split", graph.digest, which), name=str(which))
 
 
-def _bank(
-    graph: Graph,
-    split: ClassSplit,
-    sampler: EpisodeSampler,
-    num_episodes: int,
-    shape: dict[str, Any],
-    part: str,
-    folder: Path | None,
-) -> EpisodeBank:
-    def draw() -> EpisodeBank:
-        return EpisodeBank.draw(sampler, num_episodes, generator(part, graph.digest, split.digest))
-
-    if folder is None:
-        return draw()
-    keys = repr((graph.digest, split.digest, sorted(shape.items()), num_episodes, part))
-    path = folder / f"{part}-{hashlib.sha256(keys.encode()).hexdigest()[:16]}.npz"
-    if path.is_file():
-        bank = EpisodeBank.load(path)
-        _check_bank(bank, sampler, num_episodes, path)
-        return bank
-    bank = draw()
-    bank.save(path)
-    return bank
-
-
-def _check_bank(bank: EpisodeBank, sampler: EpisodeSampler, num_episodes: int, path: Path) -> None:
-    """Refuse a whole bank that lies under the name of another one."""
-    found = (len(bank), bank.n_way, bank.k_shot, bank.num_query)
-    expected = (num_episodes, sampler.n_way, sampler.k_shot, sampler.num_query)
-    strange = sorted(set(bank.classes.flatten().tolist()) - set(sampler.classes))
-    if found != expected or strange:
-        raise ValueError(
-            f"Expected '{path}' to hold {num_episodes} episodes of this run (got {len(bank)} of "
-            f"{bank.n_way}-way {bank.k_shot}-shot with {bank.num_query} queries"
-            f"{f', with classes {strange} of another part' if strange else ''}). "
-            "Delete the file: the same bank is drawn again from its seed."
-        )
+def _kind_of_features(config: RunConfig, graph: Graph) -> str | None:
+    """Which features are made of the edges: those of the config, or the degrees that a bare graph was given."""
+    if config.dataset.features is not None or graph.num_features > MOST_DEGREES:
+        return config.dataset.features
+    return "degree" if with_features(graph, "degree").digest == graph.digest else None
 
 
 def _check_features(graph: Graph) -> None:
     if not graph.num_nodes or not graph.num_features:
         raise ValueError(
             f"Expected a graph with nodes and features (got {graph.num_nodes} nodes with {graph.num_features} "
-            "features). Without features of their own, nodes can have their degree, or a one-hot row each."
+            "features). Set dataset.features=degree, one_hot or random_walk to make features of the edges."
         )
 
 

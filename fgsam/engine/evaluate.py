@@ -41,13 +41,21 @@ class BankScorer:
         self._query_labels = bank.query_labels.to(device)
 
     def correct(self, method: Method) -> Tensor:
-        """Count the correct queries of every episode.
+        """Count the correct queries of every episode; see :meth:`hits`.
+
+        Returns:
+            Counts between 0 and the number of queries, shape ``[num_episodes]``, int64, on the CPU.
+        """
+        return self.hits(method).sum(-1)
+
+    def hits(self, method: Method) -> Tensor:
+        """Find the queries that are classified as they should be.
 
         Args:
             method: A learner; it is put into evaluation mode and back.
 
         Returns:
-            Counts between 0 and the number of queries, shape ``[num_episodes]``, int64, on the CPU.
+            Booleans of the shape of ``bank.query``, False where a query is only repeated, on the CPU.
 
         Raises:
             RuntimeError: If a score is NaN or infinite.
@@ -57,7 +65,8 @@ class BankScorer:
         try:
             with torch.no_grad():
                 rows = self._represent(method)
-                return torch.cat([self._score(method, rows, part) for part in _parts(self.bank)]).cpu()
+                parts = self.bank.batches(EPISODES_AT_ONCE)
+                return torch.cat([self._score(method, rows, part) for part in parts]).cpu()
         finally:
             method.train(was_training)
 
@@ -76,7 +85,7 @@ class BankScorer:
                 f"Expected finite scores from {type(method).__name__} on every episode (got NaN or infinity). "
                 "The weights have diverged: lower optimizer.lr, or look at the features of the graph."
             )
-        return (logits.argmax(-1) == self._query_labels).sum(-1)
+        return logits.argmax(-1) == self._query_labels[part]
 
 
 def chunked_fields(encoder: Encoder, graph: Graph, nodes: Tensor) -> list[Field]:
@@ -103,21 +112,39 @@ def chunked_fields(encoder: Encoder, graph: Graph, nodes: Tensor) -> list[Field]
     return chunked_fields(encoder, graph, nodes[:half]) + chunked_fields(encoder, graph, nodes[half:])
 
 
-def floor_correct(floor: Floor, bank: EpisodeBank) -> Tensor:
-    """Count the correct queries of a training-free learner in every episode of a bank.
+def floor_hits(floor: Floor, bank: EpisodeBank) -> Tensor:
+    """Find the queries that a training-free learner classifies as it should.
 
     Args:
         floor: A learner after ``fit``.
         bank: The episodes.
 
     Returns:
-        Counts, shape ``[num_episodes]``, int64.
+        Booleans of the shape of ``bank.query``, False where a query is only repeated.
     """
     found = [
-        floor.predict(bank.support[part], bank.support_labels, bank.query[part], bank.n_way) for part in _parts(bank)
+        floor.predict(bank.support[part], bank.support_labels, bank.query[part], bank.n_way)
+        for part in bank.batches(EPISODES_AT_ONCE)
     ]
-    return (torch.cat(found) == bank.query_labels).sum(-1)
+    return torch.cat(found) == bank.query_labels
 
 
-def _parts(bank: EpisodeBank) -> list[slice]:
-    return [slice(start, start + EPISODES_AT_ONCE) for start in range(0, len(bank), EPISODES_AT_ONCE)]
+def floor_correct(floor: Floor, bank: EpisodeBank) -> Tensor:
+    """Count the correct queries of a training-free learner in every episode, shape ``[num_episodes]``, int64."""
+    return floor_hits(floor, bank).sum(-1)
+
+
+def mean_recall(hits: Tensor, bank: EpisodeBank) -> Tensor:
+    """Balanced accuracy of each episode: the mean over classes of the share of their queries that are right.
+
+    Args:
+        hits: Queries that are right, of the shape of ``bank.query``.
+        bank: The episodes; classes without queries are left out of their mean.
+
+    Returns:
+        Shares between 0 and 1, shape ``[num_episodes]``, float64.
+    """
+    members = [bank.query_labels == label for label in range(bank.n_way)]
+    right = torch.stack([(hits & found).sum(-1) for found in members], dim=-1)
+    counts = torch.stack([found.sum(-1) for found in members], dim=-1)
+    return (right.double() / counts.clamp(min=1)).sum(-1) / (counts > 0).sum(-1)

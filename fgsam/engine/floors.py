@@ -31,7 +31,7 @@ def floor_config(config: RunConfig, name: str) -> RunConfig:
         name: The floor.
     """
     parts = config.resolved()
-    values = {section: parts[section] for section in ("dataset", "episode", "evaluate", "run")}
+    values = {section: parts[section] for section in ("dataset", "graph", "episode", "evaluate", "run")}
     return load_config(
         values={**values, "train": {"val_episodes": config.train.val_episodes}, "method": {"name": name}}
     )
@@ -49,4 +49,4 @@ def difference(run: Run, other: Run) -> Score:
     if run.results["digests"]["test_bank"] != other.results["digests"]["test_bank"]:
         raise ValueError(f"Expected two runs with the same test episodes (got {run.directory} and {other.directory})")
     correct = torch.tensor(run.results["test_correct"]) - torch.tensor(other.results["test_correct"])
-    return Score.of(correct, run.results["num_queries"])
+    return Score.of(correct, torch.tensor(run.results["num_queries"]))

@@ -45,8 +45,8 @@ class Score:
     num_episodes: int
 
     @classmethod
-    def of(cls, correct: Tensor, num_queries: int) -> Score:
-        """Summarise correct queries per episode."""
+    def of(cls, correct: Tensor, num_queries: Tensor | int) -> Score:
+        """Summarise correct queries per episode, of as many in every episode or of so many in each."""
         mean, interval = mean_interval(correct.double() / num_queries)
         return cls(mean, interval, len(correct))
 
@@ -107,6 +107,15 @@ class Run:
         return Score(results["test_accuracy"], results["test_interval"], len(results["test_correct"]))
 
     @property
+    def balanced(self) -> Score | None:
+        """Mean share of right answers in a class, over the test episodes; None where classes have equal numbers."""
+        results = self.results
+        if "test_balanced_accuracy" not in results:
+            return None
+        accuracy, interval = results["test_balanced_accuracy"], results["test_balanced_interval"]
+        return Score(accuracy, interval, len(results["test_correct"]))
+
+    @property
     def val_accuracy(self) -> float:
         """Accuracy of the tested weights over the whole validation bank, which chose them."""
         return float(self.results["val_accuracy"])
@@ -121,8 +130,10 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """The main figures as one flat dict of plain values."""
         keys = ("test_accuracy", "test_interval", "val_accuracy", "num_episodes", "weights_digest", "stopped_by")
+        special = ("test_balanced_accuracy", "test_balanced_interval", "validated_on", "bank_sizes")
         return {
             **{key: self.results[key] for key in keys},
+            **{key: self.results[key] for key in special if key in self.results},
             **self.timing,
             "run_dir": str(self.directory),
             "config": self.config,
@@ -140,7 +151,7 @@ class Run:
             correct = BankScorer(material.data.graph, bank).correct(material.learner)
         else:
             correct = floor_correct(material.learner, bank)
-        return Score.of(correct, bank.query.shape[1])
+        return Score.of(correct, bank.num_queries)
 
     def predict(self, support_nodes: NodeIds, support_labels: Any, query_nodes: NodeIds) -> Any:
         """Classify nodes by a few labelled ones, with the weights as they were tested.
@@ -230,7 +241,8 @@ class Run:
             )
         if not self.results["is_trained"]:
             floor = entries.method(**config.method.options)
-            floor.fit(data.graph, data.val_bank)
+            floor.fit(data.val_graph, data.val_bank)
+            floor.use(data.graph)
             return Material(data, floor)
         method = build_method(config, data.graph, entries, data.split.digest, config.train.seed)
         weights = load_checkpoint(self._files.weights, device=data.graph.device).get("weights")

@@ -22,8 +22,8 @@ def plan(config: RunConfig) -> Path:
     data = build_data(config)
     if config.is_trained:
         stream = (data.split.digest, config.train.seed)
-        method = build_method(config, data.graph, entries, *stream)
+        method = build_method(config, data.train_graph, entries, *stream)
         needs_peer = build_optimizer(config, method, entries).peer == "required"
-        check_encoders(method, data.graph, needs_peer=needs_peer, rng=generator("check", *stream))
+        check_encoders(method, data.train_graph, needs_peer=needs_peer, rng=generator("check", *stream))
     name, _ = run_name(config, data, entries)
     return Path(config.run.root) / name

@@ -117,6 +117,8 @@ class RunDirectory:
         """
         try:
             content = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            if isinstance(content, dict):
+                content.setdefault("graph", {})  # a section that older runs lack
             is_whole = isinstance(content, dict) and all(isinstance(content.get(name), dict) for name in SECTIONS)
         except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):
             is_whole = False

@@ -20,10 +20,11 @@ from fgsam.engine.callbacks import Callback, make_callbacks
 from fgsam.engine.checkpoint import save_checkpoint, weights_digest
 from fgsam.engine.config_model import RunConfig
 from fgsam.engine.data import Data, build_data
-from fgsam.engine.evaluate import BankScorer, floor_correct
+from fgsam.engine.evaluate import BankScorer, floor_hits
+from fgsam.engine.figures import figures
 from fgsam.engine.identity import code_digests
 from fgsam.engine.interrupts import Interrupted, Interrupts
-from fgsam.engine.outcome import Material, Run, Score, load_run
+from fgsam.engine.outcome import Material, Run, load_run
 from fgsam.engine.progress import ProgressKind, make_progress
 from fgsam.engine.record import RESULTS_VERSION, Keeper, RunDirectory, content_hash, fingerprint, make_folder
 from fgsam.engine.train import Trainer
@@ -199,7 +200,7 @@ class _Job:
             self._fit(interrupts)
 
     def _build(self) -> Any:
-        config, graph, entries = self.config, self.data.graph, self.entries
+        config, graph, entries = self.config, self.data.train_graph, self.entries
         if not self.is_trained:
             return entries.method(**config.method.options)
         self.stream = (self.data.split.digest, config.train.seed)
@@ -214,17 +215,19 @@ class _Job:
         method = self.learner
         keeper = Keeper(self.files, self.hash)
         trainer = Trainer(
-            data.graph,
+            data.train_graph,
             method,
             self.optimizer,
             data.sampler,
             data.val_bank,
+            val_graph=data.val_graph,
             stream=self.stream,
             num_episodes=config.train.num_episodes,
             val_every=config.train.val_every,
             patience=config.train.patience,
             max_seconds=config.train.max_seconds,
             peer_dropout=config.train.peer_dropout,
+            support_noise=config.episode.support_noise,
             callbacks=[keeper, *callbacks],
             directory=self.files.path,
         )
@@ -234,8 +237,8 @@ class _Job:
         self._check_interrupt(interrupts, trainer)
         num_episodes, train_seconds = trainer.step, trainer.seconds
         with _stopped_at_once(interrupts, self.files.path):  # training is saved
-            best_step, val_correct = trainer.choose()
-            test_correct = BankScorer(data.graph, data.test_bank).correct(method)
+            best_step, val_hits = trainer.choose()
+            test_hits = BankScorer(data.graph, data.test_bank).hits(method)
         weights = method.state_dict()
         save_checkpoint(self.files.weights, {"config_hash": self.hash, "step": best_step, "weights": weights})
         found = {
@@ -247,41 +250,36 @@ class _Job:
             "encoder_checks": self.encoder_checks,
         }
         timing = {"ms_per_episode": trainer.ms_per_episode, "train_seconds": train_seconds}
-        self._finish(found, val_correct, test_correct, timing, keeper.fingerprints)
+        self._finish(found, val_hits, test_hits, timing, keeper.fingerprints)
 
     def _fit(self, interrupts: Interrupts) -> None:
         data = self.data
         floor = self.learner
         with _stopped_at_once(interrupts, self.files.path):  # nothing to save: a floor begins again from the start
             start = time.perf_counter()
-            chosen = floor.fit(data.graph, data.val_bank)
-            val_correct = floor_correct(floor, data.val_bank)
+            chosen = floor.fit(data.val_graph, data.val_bank)
+            val_hits = floor_hits(floor, data.val_bank)
+            floor.use(data.graph)
             start_test = time.perf_counter()
-            test_correct = floor_correct(floor, data.test_bank)
+            test_hits = floor_hits(floor, data.test_bank)
         ms_per_episode = 1e3 * (time.perf_counter() - start_test) / len(data.test_bank)
         found = {"num_episodes": 0, "best_step": 0, "stopped_by": "fit", "weights_digest": None, "chosen": chosen}
         timing = {"ms_per_episode": ms_per_episode, "train_seconds": start_test - start}
-        self._finish(found, val_correct, test_correct, timing, [fingerprint()])
+        self._finish(found, val_hits, test_hits, timing, [fingerprint()])
 
     def _finish(
         self,
         found: dict[str, Any],
-        val_correct: Tensor,
-        test_correct: Tensor,
+        val_hits: Tensor,
+        test_hits: Tensor,
         timing: dict[str, Any],
         fingerprints: list[dict[str, Any]],
     ) -> None:
-        data, num_queries = self.data, self.data.test_bank.query.shape[1]
-        test = Score.of(test_correct, num_queries)
+        data = self.data
         results = {
-            "test_accuracy": test.accuracy,
-            "test_interval": test.interval,
-            "val_accuracy": Score.of(val_correct, num_queries).accuracy,
+            **figures(self.config, data, val_hits, test_hits),
             **found,
             "is_trained": self.is_trained,
-            "num_queries": num_queries,
-            "test_correct": test_correct.tolist(),
-            "val_correct": val_correct.tolist(),
             "digests": data.digests,
             "config_hash": self.hash,
             "results_version": RESULTS_VERSION,

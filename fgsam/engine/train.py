@@ -18,6 +18,7 @@ from fgsam.engine.evaluate import BankScorer
 from fgsam.engine.seeding import own_random_state, seed_global
 from fgsam.episodes.bank import EpisodeBank
 from fgsam.episodes.episode import Episode
+from fgsam.episodes.noise import with_support_noise
 from fgsam.episodes.sampler import EpisodeSampler
 from fgsam.episodes.streams import generator
 from fgsam.functional.trees import Grads, norm
@@ -79,17 +80,19 @@ class Trainer:
     alone: training goes on after a restart without any saved random state, and two optimizers see the same episodes.
 
     Args:
-        graph: The graph.
+        graph: The graph that training sees.
         method: A learner; its weights are trained in place.
         optimizer: Made for the weights of ``method``.
         sampler: Draws training episodes.
         val_bank: Validation episodes.
+        val_graph: The graph that validation sees, where it is another one.
         stream: What the random numbers depend on: the digest of a split and a seed.
         num_episodes: Training episodes, at least 1.
         val_every: Episodes between two validations, at least 1.
         patience: Validations without improvement before training stops, at least 1.
         max_seconds: Training time after which it stops; None for no limit.
         peer_dropout: Keep dropout in the peer pass.
+        support_noise: Share of support nodes with a wrong label, drawn for each training episode by its own generator.
         callbacks: Told about every event.
         directory: Where callbacks may write.
 
@@ -118,9 +121,9 @@ class Trainer:
         >>> trainer = Trainer(graph, method, SAM(method, rho=0.05, lr=0.1), sampler, bank, num_episodes=4, val_every=2)
         >>> trainer.fit()
         'num_episodes'
-        >>> best, correct = trainer.choose()
-        >>> len(trainer.history), correct.shape
-        (2, torch.Size([4]))
+        >>> best, hits = trainer.choose()
+        >>> len(trainer.history), hits.shape
+        (2, torch.Size([4, 4]))
     """
 
     def __init__(
@@ -131,12 +134,14 @@ class Trainer:
         sampler: EpisodeSampler,
         val_bank: EpisodeBank,
         *,
+        val_graph: Graph | None = None,
         stream: Sequence[str | int] = (0,),
         num_episodes: int = 1000,
         val_every: int = 50,
         patience: int = 6,
         max_seconds: float | None = None,
         peer_dropout: bool = False,
+        support_noise: float = 0.0,
         callbacks: Sequence[Callback] = (),
         directory: Path | None = None,
     ) -> None:
@@ -144,9 +149,9 @@ class Trainer:
         if max_seconds is not None:
             check_non_negative(max_seconds=max_seconds)
         self.graph, self.method, self.optimizer, self.sampler = graph, method, optimizer, sampler
-        self.val_bank, self.stream = val_bank, tuple(stream)
+        self.val_bank, self.val_graph, self.stream = val_bank, graph if val_graph is None else val_graph, tuple(stream)
         self.num_episodes, self.val_every, self.patience = num_episodes, val_every, patience
-        self.max_seconds, self.peer_dropout = max_seconds, peer_dropout
+        self.max_seconds, self.peer_dropout, self.support_noise = max_seconds, peer_dropout, support_noise
         self.callbacks, self.directory = list(callbacks), directory
         self.step = 0
         self.loss = float("nan")
@@ -157,7 +162,7 @@ class Trainer:
         self.step_seconds: list[float] = []
         self._modules = list(method.modules())
         self._device = graph.labels.device
-        self._quick = BankScorer(graph, val_bank.head(QUICK_EPISODES))
+        self._quick = BankScorer(self.val_graph, val_bank.head(QUICK_EPISODES))
 
     def fit(self, should_stop: Callable[[], bool] | None = None) -> str:
         """Train until the episodes, the patience or the time are used up.
@@ -189,22 +194,24 @@ class Trainer:
         """Score the candidates on the whole validation bank and load the best into the method.
 
         Returns:
-            The step of the best weights, and its correct queries in every validation episode, shape ``[num_episodes]``.
+            The step of the best weights, and which queries of the validation bank they classify as they should,
+            booleans of the shape of its ``query``.
         """
         candidates = list(self.candidates)
         if not self.history or self.history[-1].step != self.step:
             # Training was cut short between two validations; its last weights deserve a look too.
-            candidates.append(Candidate(self.step, 0, _copied(self.method)))
-        scorer = self._quick if len(self.val_bank) <= QUICK_EPISODES else BankScorer(self.graph, self.val_bank)
-        best, best_correct = candidates[0], None
+            with self.optimizer.deployed():
+                candidates.append(Candidate(self.step, 0, _copied(self.method)))
+        scorer = self._quick if len(self.val_bank) <= QUICK_EPISODES else BankScorer(self.val_graph, self.val_bank)
+        best, best_hits = candidates[0], None
         for candidate in sorted(candidates, key=lambda candidate: candidate.step):
             self.method.load_state_dict(candidate.weights)
-            correct = scorer.correct(self.method)
-            if best_correct is None or correct.sum() > best_correct.sum():
-                best, best_correct = candidate, correct
+            hits = scorer.hits(self.method)
+            if best_hits is None or hits.sum() > best_hits.sum():
+                best, best_hits = candidate, hits
         self.method.load_state_dict(best.weights)
-        assert best_correct is not None
-        return best.step, best_correct
+        assert best_hits is not None
+        return best.step, best_hits
 
     @property
     def best(self) -> Validation | None:
@@ -276,7 +283,11 @@ class Trainer:
             NonFiniteLossError: If a loss or gradient is NaN or infinite.
         """
         seed_global(self._device, "step", *self.stream, step)
-        episode = self.sampler.draw(generator("episodes", *self.stream, step)).to(self._device)
+        episode = self.sampler.draw(generator("episodes", *self.stream, step))
+        if self.support_noise:
+            rng = generator("support noise", *self.stream, step)
+            episode = with_support_noise(episode, self.support_noise, rng)
+        episode = episode.to(self._device)
         self.method.train()
         try:
             self.loss = float(self.optimizer.step(*self._closures(episode)))
@@ -307,8 +318,13 @@ class Trainer:
         return closure, peer_closure if self.optimizer.peer == "required" else None
 
     def _validate(self, seconds: float) -> None:
+        with self.optimizer.deployed():
+            self._compare(seconds)
+
+    def _compare(self, seconds: float) -> None:
+        """Score the present weights, and keep a copy of them if they are among the best."""
         num_correct = int(self._quick.correct(self.method).sum())
-        num_queries = self._quick.bank.query.numel()
+        num_queries = int(self._quick.bank.num_queries.sum())
         improves = self.best is None or num_correct > self.best.num_correct
         self.num_stale = 0 if improves else self.num_stale + 1
         self.history.append(Validation(self.step, num_correct, num_correct / num_queries, seconds))

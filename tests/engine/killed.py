@@ -14,7 +14,7 @@ from fgsam.engine.callbacks import Callback
 from fgsam.engine.interrupts import Interrupted
 from tests.engine.tiny import tiny_run
 
-OPTIONS: dict[str, Any] = {"method": "protonet", "optimizer": "fgsam_plus", "num_episodes": 60}
+OPTIONS: dict[str, Any] = {"method": "protonet", "optimizer": "fgsam_plus", "num_episodes": 60, "patience": 60}
 INTERRUPTED = 130
 
 

@@ -15,6 +15,7 @@ from fgsam.assets import asset_folder
 from fgsam.engine.config import SECTIONS, ConfigError, load_config
 from fgsam.engine.config_entries import TABLES, entry_model, entry_option_names
 from fgsam.engine.options import REQUIRED, argument_texts, read_options
+from fgsam.registry import OPTIMIZERS
 
 
 class OwnNet(nn.Module):
@@ -86,7 +87,7 @@ def test_sources_name_default_file_and_command_line(tmp_path: Path):
 def test_command_line_wins_over_a_call_and_a_call_over_a_file(tmp_path: Path):
     path = written(tmp_path, "episode: {n_way: 2, k_shot: 2, num_query: 2}\n")
     config = load_config(path, ["episode.num_query=4"], values={"episode": {"k_shot": 3, "num_query": 3}})
-    assert config.episode.model_dump() == {"n_way": 2, "k_shot": 3, "num_query": 4}
+    assert config.episode.shape == {"n_way": 2, "k_shot": 3, "num_query": 4}
 
 
 def test_every_key_has_a_description():
@@ -109,6 +110,48 @@ def test_content_leaves_out_places_and_keeps_threads():
     one = load_config(overrides=["run.root=here", "train.max_seconds=5", "dataset.root=there"]).content()
     assert one == load_config().content()
     assert load_config(overrides=["run.threads=2"]).content() != one
+
+
+def test_newer_keys_at_their_default_leave_the_name_of_a_run_as_it_was():
+    content = load_config().content()
+    assert "graph" not in content
+    assert content["episode"] == {"n_way": 5, "k_shot": 3, "num_query": 10}
+    for change in (
+        "graph.setting=inductive",
+        "graph.edge_noise=0.1",
+        "episode.support_noise=0.2",
+        "episode.without_replacement=true",
+        "episode.query_imbalance=2",
+        "dataset.features=degree",
+    ):
+        assert load_config(overrides=[change]).content() != content
+    assert load_config(overrides=["graph.setting=inductive"]).content()["graph"] == {"setting": "inductive"}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("episode.num_query=some", "'episode.num_query' to be a valid integer or 'all'"),
+        ("episode.num_query=0", "'episode.num_query' to be greater than or equal to 1 or 'all'"),
+        ("episode.query_imbalance=0", "'episode.query_imbalance' to be greater than or equal to 0.01"),
+        ("episode.without_replacement=3", "'episode.without_replacement' to be a valid boolean"),
+        ("episode.support_noise=1", "'episode.support_noise' to be less than 1"),
+        ("episode.support_noise=-0.1", "'episode.support_noise' to be greater than or equal to 0"),
+        ("episode.support_noise=0.05", "at least 2 support nodes.*0.05, 1 of 15 nodes.*The smallest share is 0.133"),
+        ("graph.setting=both", "'graph.setting' to be 'transductive' or 'inductive'"),
+        ("graph.edge_noise=1.5", "'graph.edge_noise' to be less than or equal to 1"),
+        ("dataset.features=ones", "'dataset.features' to be 'degree', 'one_hot' or 'random_walk'"),
+        ("setting=inductive", "Did you mean graph.setting=inductive"),
+    ],
+)
+def test_a_bad_value_of_a_setting_is_named(override: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        load_config(overrides=[override])
+
+
+def test_imbalance_and_all_queries_exclude_each_other():
+    with pytest.raises(ConfigError, match=r"beside a number of query nodes .*num_query='all'\)\. Remove one"):
+        load_config(overrides=["episode.num_query=all", "episode.query_imbalance=2"])
 
 
 def test_floors_ignore_encoder_and_optimizer_in_their_content():
@@ -146,12 +189,12 @@ def test_an_unknown_name_lists_the_nearest_and_all():
     text = fault_of("optimizer.name=fsam")
     assert "Did you mean" in text
     assert "'fgsam'" in text
-    assert "Known: adam, adamw, asam, fgsam, fgsam_plus, sam, sgd." in text
+    assert f"Known: {', '.join(sorted(OPTIMIZERS))}." in text
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd", "sam"])
 def test_an_option_of_another_entry_says_which_entries_know_it(name: str):
-    assert "Known by fgsam_plus." in fault_of(f"optimizer.name={name}", "optimizer.refresh_every=2")
+    assert "Known by fgsam_plus, looksam." in fault_of(f"optimizer.name={name}", "optimizer.refresh_every=2")
 
 
 @pytest.mark.parametrize(
@@ -209,6 +252,13 @@ def test_momentum_needs_sgd():
         load_config(overrides=["optimizer.momentum=0.9", "optimizer.base=sgd"]).optimizer.base_options["momentum"]
         == 0.9
     )
+
+
+def test_schedules_of_rules_end_with_the_training():
+    config = load_config(None, ["optimizer.name=safe", "train.num_episodes=77"])
+    assert (config.optimizer.num_steps, config.sources["optimizer.num_steps"]) == (77, "default")
+    assert load_config(None, ["optimizer.name=safe", "optimizer.num_steps=50"]).optimizer.num_steps == 50
+    assert "optimizer.num_steps" not in load_config(None, ["optimizer.name=sam"]).flat()
 
 
 def test_a_plain_optimizer_is_its_own_base():
@@ -341,7 +391,8 @@ def test_a_later_name_drops_options_of_the_earlier_entry_only(tmp_path: Path):
     config = load_config(path, ["optimizer.name=sam"])
     assert config.optimizer.options["rho"] == 0.3
     assert "optimizer.alpha" not in config.sources
-    assert "Known by fgsam_plus" in fault_of("optimizer.name=sam", "optimizer.alpha=0.5", path=path)
+    fault = fault_of("optimizer.name=sam", "optimizer.alpha=0.5", path=path)
+    assert "Known by ausam, fgsam_plus, gsam, looksam." in fault
 
 
 def test_an_unknown_file_names_the_nearest_of_the_package():
