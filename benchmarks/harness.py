@@ -14,8 +14,16 @@ from typing import Any
 Arm = Callable[[], object]
 
 
-def interleave(arms: Mapping[Any, Arm], *, rounds: int, warm_up: int = 2) -> dict[Any, list[float]]:
+def interleave(
+    arms: Mapping[Any, Arm], *, rounds: int, warm_up: int = 2, clock: Callable[[], float] = time.perf_counter
+) -> dict[Any, list[float]]:
     """Time each arm once a round, so that a slow moment of the machine falls on all of them.
+
+    Args:
+        arms: What to call.
+        rounds: Calls of each that count.
+        warm_up: Calls of each before these.
+        clock: Gives seconds; the processor time of the thread leaves out what other processes take.
 
     Returns:
         Milliseconds of every call after the warm-up, by arm.
@@ -23,10 +31,10 @@ def interleave(arms: Mapping[Any, Arm], *, rounds: int, warm_up: int = 2) -> dic
     times: dict[Any, list[float]] = {name: [] for name in arms}
     for turn in range(warm_up + rounds):
         for name, arm in arms.items():
-            start = time.perf_counter()
+            start = clock()
             arm()
             if turn >= warm_up:
-                times[name].append(1e3 * (time.perf_counter() - start))
+                times[name].append(1e3 * (clock() - start))
     return times
 
 
@@ -46,11 +54,16 @@ def write_json(path: Path | None, rows: list[dict[str, Any]], **facts: Any) -> N
 
 def write_markdown(path: Path, title: str, body: str, about: str | None) -> None:
     """Write a page of results with the command that makes it and the machine it was made on."""
-    command = " ".join([*sys.argv[0].split(), *sys.argv[1:]])
+    command = command_line()
     made_on = ", ".join(f"{name} {value}" for name, value in machine().items())
     parts = [f"# {title}", f"```\n{command}\n```", (about or "").strip(), body.strip(), f"Made on: {made_on}."]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def command_line() -> str:
+    """The command that runs this benchmark."""
+    return " ".join([*sys.argv[0].split(), *sys.argv[1:]])
 
 
 def machine() -> dict[str, Any]:

@@ -17,7 +17,10 @@ from benchmarks.__main__ import NAMES
 from benchmarks.first_runs import FLOORS, METHODS, OPTIMIZERS, SETTINGS
 from benchmarks.first_runs_report import write_report
 from benchmarks.graph_file import save_graph
+from benchmarks.optimizer_step import RIVALS
+from benchmarks.optimizers import page_of
 from fgsam.data.load import load_graph
+from fgsam.registry import OPTIMIZERS as RULES
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,3 +97,56 @@ def test_episode_speed_has_a_row_for_each_path_and_optimizer(tmp_path: Path):
     assert all(0 < row["ms_q25"] <= row["ms_median"] <= row["ms_q75"] for row in rows)
     # What a fresh process for the memory of one row prints, in MiB.
     assert 50 < float(measure(*small, "--memory-of", "gpn:full_dense:fgsam")) < 5000
+
+
+@pytest.mark.slow
+@pytest.mark.dataset
+def test_first_start_measures_both_starts_in_fresh_processes(data_root: Path, tmp_path: Path):
+    small = ("first_start", "--graph", "texas", "--rounds", "1", "--json", str(tmp_path / "rows.json"))
+    measure(*small, "--markdown", str(tmp_path / "page.md"))
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert [row["start"] for row in rows] == ["first", "second"]
+    assert all(0 < row["seconds"][1] < 60 and row["import_mb"][1] <= row["peak_mb"][1] for row in rows)
+    assert "| texas | second | " in (tmp_path / "page.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_optimizer_step_has_a_row_for_each_rule_and_rival(tmp_path: Path):
+    page = tmp_path / "step.md"
+    measure("optimizer_step", "--quick", "--json", str(tmp_path / "step.json"), "--markdown", str(page))
+    found = json.loads((tmp_path / "step.json").read_text())
+    assert {row["optimizer"] for row in found["whole_steps"]} == set(RULES)
+    assert {row["arm"] for row in found["rows"]} == set(RIVALS)
+    assert all(0 < row["ms_q25"] <= row["ms_median"] <= row["ms_q75"] for row in found["rows"])
+    assert all(f"| {name} |" in page.read_text(encoding="utf-8") for name in RULES)
+
+
+@pytest.mark.slow
+def test_optimizers_keeps_a_journal_and_counts_exact_zeros(tmp_path: Path):
+    some = ("optimizers", "--quick", "--runs", str(tmp_path / "runs"), "--optimizers", "adam", "safe")
+    first = measure(*some)
+    before = (tmp_path / "runs" / "rows.jsonl").read_text(encoding="utf-8")
+    assert measure(*some, "--out", str(tmp_path / "out")) == ""
+    assert (tmp_path / "runs" / "rows.jsonl").read_text(encoding="utf-8") == before
+    written = (tmp_path / "out" / "optimizers.md").read_text(encoding="utf-8") + "\n"
+    assert written.partition("\nGPN, ")[2] == first.partition("\nGPN, ")[2] != ""
+    sparse = [row for row in map(json.loads, before.splitlines()) if row["optimizer"] == "safe"]
+    assert sparse
+    assert all(row["zeros"] == round(0.8 * row["weights"]) for row in sparse)
+
+
+def test_optimizers_page_pairs_by_split_and_chooses_the_rate_on_validation():
+    rows = []
+    for split, (name, rate) in itertools.product((0, 1), itertools.product(("adam", "sam"), (0.005, 0.001))):
+        is_best = rate == (0.005, 0.001)[split]  # the rate that validation takes is another on split 1
+        accuracy = 0.60 + 0.1 * split + 0.02 * (rate == 0.001) + 0.01 * (name == "sam")
+        cell = {"graph": "coauthor_cs", "split": split, "optimizer": name, "rate": rate, "sparsity": 0.0, "noise": 0.0}
+        scores = {"accuracy": accuracy, "val_accuracy": 0.7 if is_best else 0.6, "zeros": 0, "weights": 10}
+        rows.append({**cell, **scores, "seconds": 2.0, "num_episodes": 100})
+    lost = {"graph": "coauthor_cs", "split": 0, "optimizer": "sgd", "rate": 0.5, "sparsity": 0.0, "noise": 0.0}
+    rows.append({**lost, "accuracy": None, "seconds": 0.0})
+    lines = page_of(rows, dict.fromkeys(RULES, 1.0), "the command").splitlines()
+    # With two splits the interval is t(0.975, 1) = 12.706 times half the distance.
+    assert "| adam | 66.0 ± 76.2 | +0.0 ± 0.0 | 2 | 0 | 1.00 | 20.0 |" in lines
+    assert "| sam | 67.0 ± 76.2 | +1.0 ± 0.0 | 2 | 0 | 1.00 | 20.0 |" in lines
+    assert "| sgd |  |  | 0 | 1 | 1.00 | nan |" in lines

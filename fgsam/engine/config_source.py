@@ -45,6 +45,10 @@ class ConfigError(ValueError):
             lines = [f"Expected a valid config (got {len(lines)} faults).", *(f"- {line}" for line in lines)]
         super().__init__("\n".join(lines))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Made again from its faults, not from its text, where it comes back from another process.
+        return type(self), (self.faults,)
+
 
 def shown(value: Any) -> str:
     """Shorten a value for a message."""

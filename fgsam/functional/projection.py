@@ -57,6 +57,12 @@ def across(vector: Grads, direction: Grads, square: Tensor) -> tuple[Grads, Tens
     return part, length * _is_resolved(length, norm(vector), _rounding(vector, direction))
 
 
+def resolved_length(part: Grads, whole: Grads) -> Tensor:
+    """Return the length of a part of a vector, zero where it is no more than the rounding error of the whole."""
+    length = norm(part)
+    return length * _is_resolved(length, norm(whole), _rounding(whole))
+
+
 def orthogonal_part_each(vector: Grads, direction: Grads) -> Grads:
     """Take away, in each tensor by itself, the part that lies along the direction.
 

@@ -28,6 +28,8 @@ class Gradient(Grads):
     """
 
     length: Tensor
+    loss: Tensor
+    """What was differentiated, detached, without dimensions; there for the gradient of a pass only."""
 
     def __init__(self, grads: Grads) -> None:
         super().__init__(grads)
@@ -172,8 +174,27 @@ def scale_(grads: Grads, factor: float | Tensor) -> Grads:
     return list(grads)
 
 
+def shift_(tensors: list[Tensor], moves: list[Tensor], factors: list[Tensor]) -> None:
+    """Add to each tensor its move times its factor, a tensor without dimensions."""
+    if not tensors:
+        return
+    is_shared = all(factor is factors[0] for factor in factors)
+    if is_shared and all(t.is_cpu and t.dtype == m.dtype for t, m in zip(tensors, moves, strict=True)):
+        # To read a number costs nothing here, while an accelerator would have to be waited for.
+        torch._foreach_add_(tensors, moves, alpha=factors[0].item())
+        return
+    for tensor, move, factor in zip(tensors, moves, factors, strict=True):
+        tensor.addcmul_(move.to(tensor.dtype), factor.to(tensor))
+
+
+def copy_each_(tensors: list[Tensor], sources: list[Tensor]) -> None:
+    """Copy the values of each source."""
+    if tensors:
+        torch._foreach_copy_(tensors, sources)
+
+
 def _like(factor: Tensor, tensor: Tensor) -> Tensor:
-    return factor if factor.dtype == tensor.dtype else factor.to(tensor.dtype)
+    return factor.to(tensor)
 
 
 def _each(factor: Factor, grads: Grads) -> Grads:
@@ -203,8 +224,11 @@ def _total(parts: list[Tensor], *, squared: bool) -> Tensor:
         return torch.zeros(())
     if len(parts) == 1:
         return parts[0]
-    dtype = functools.reduce(torch.promote_types, (part.dtype for part in parts))
-    stacked = torch.stack([part.to(device=parts[0].device, dtype=dtype) for part in parts])
+    kinds = {(part.dtype, part.device) for part in parts}
+    if len(kinds) > 1:
+        dtype = functools.reduce(torch.promote_types, (dtype for dtype, _ in kinds))
+        parts = [part.to(device=parts[0].device, dtype=dtype) for part in parts]
+    stacked = torch.stack(parts)
     return stacked.sum() if squared else torch.linalg.vector_norm(stacked)
 
 

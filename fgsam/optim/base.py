@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fgsam.checks import check_choice, check_non_negative
-from fgsam.functional.trees import Factor, Grads
+from fgsam.functional.trees import Factor, Grads, copy_each_, shift_
 from fgsam.optim.guards import Buffers
 from fgsam.optim.passes import Pass, Passes, clear_gradients
 
@@ -27,6 +27,21 @@ Nonfinite = Literal["raise", "skip"]
 """What to do with a step whose losses or gradients are not finite."""
 
 STATE_VERSION = 1
+
+
+class Counts(NamedTuple):
+    """Passes of one step."""
+
+    forwards: int
+    """Calls of the closure."""
+    backwards: int
+    """Gradients taken of what it returned."""
+    peer: int = 0
+    """Calls of the peer closure, each with one gradient."""
+    products: int = 0
+    """Products of the Hessian with a vector."""
+    clean: int = 1
+    """Passes that move the model's buffers."""
 
 
 class SharpnessAware(torch.optim.Optimizer, ABC):
@@ -82,10 +97,16 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
     """Whether ``step`` takes a ``peer_closure``."""
     needs_vectors: ClassVar[bool] = False
     """Whether the closure must return one value a query."""
+    needs_graph: ClassVar[bool] = False
+    """Whether the closure must leave ``backward`` to the optimizer, which differentiates twice."""
     neutral: ClassVar[dict[str, float] | None] = None
     """Options that make the rule equal to its base optimizer, ``None`` if there are none."""
+    at_rest: ClassVar[dict[str, float]] = {}
+    """Options under which nothing but gradients moves the weights, for rules that move them by themselves, too."""
     passes: ClassVar[str]
     """Forward and backward passes a step, in words."""
+    buffers_move_at: ClassVar[Literal["weights", "moved weights"]] = "weights"
+    """Where the clean pass runs."""
 
     def __init__(
         self,
@@ -126,6 +147,14 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
             peer: Runs the peer closure, where the rule requires one.
         """
 
+    def counts(self, num_queries: int) -> tuple[Counts, Counts]:
+        """Count the passes of the longest and of the shortest step; by default two passes, as in most rules.
+
+        Args:
+            num_queries: Length of the vector that the closure returns.
+        """
+        return Counts(2, 2), Counts(2, 2)
+
     def step(self, closure: Closure, peer_closure: Closure | None = None) -> Tensor:  # type: ignore[override]
         """Take one step.
 
@@ -150,6 +179,8 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
             direction = self._finite_direction(run)
             if direction is not None:
                 self._base_step(params, direction)
+                with torch.no_grad():
+                    self.after_step()
                 taken = True
         finally:
             run.close()
@@ -161,6 +192,9 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         self.own["num_calls"] += 1
         self.own["num_skipped"] += not taken
         return run.loss
+
+    def after_step(self) -> None:
+        """Act on the new weights, right after the base step and without a graph; most rules have nothing to do."""
 
     @contextmanager
     def displaced(self, direction: Grads, factor: Factor | float = 1.0) -> Iterator[None]:
@@ -176,16 +210,14 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         pairs = zip(self._params(), direction, factors, strict=True)
         moves = [(p.detach(), move, f) for p, move, f in pairs if move is not None and f is not None]
         moved = [p for p, _, _ in moves]
-        saved = [torch.empty_like(p) for p in moved]
-        if moved:
-            torch._foreach_copy_(saved, moved)
+        saved = self._scratch_like(moved)
+        copy_each_(saved, moved)
         try:
-            for p, move, f in moves:
-                p.addcmul_(move.to(p.dtype), f.to(p))
+            shift_(moved, [move for _, move, _ in moves], [f for _, _, f in moves])
             yield
         finally:
-            if moved:
-                torch._foreach_copy_(moved, saved)
+            copy_each_(moved, saved)
+            self._scratch.append(saved)
 
     def generator(self, *keys: int) -> torch.Generator:
         """Make the source of a rule's own random numbers in this step, on the CPU; for use within ``direction``.
@@ -311,10 +343,20 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._run = None
+        self._scratch: list[list[Tensor]] = []
         super().__setstate__({})
         # Shared, so that a hook registered on either of the two fires, once.
         self.base_optimizer._optimizer_step_pre_hooks = self._optimizer_step_pre_hooks
         self.base_optimizer._optimizer_step_post_hooks = self._optimizer_step_post_hooks
+
+    def _scratch_like(self, tensors: list[Tensor]) -> list[Tensor]:
+        # Memory for the copy is kept from step to step: to get it anew costs about as much as to fill it.
+        if self._scratch:
+            kept = self._scratch.pop()
+            if [(t.shape, t.dtype, t.device) for t in kept] == [(t.shape, t.dtype, t.device) for t in tensors]:
+                return kept
+            self._scratch.clear()
+        return [torch.empty_like(t) for t in tensors]
 
     def _params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]

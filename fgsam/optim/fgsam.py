@@ -9,7 +9,7 @@ import torch
 from fgsam.checks import check_choice, check_fraction, check_non_negative
 from fgsam.functional.ascent import sam_factor
 from fgsam.functional.trees import Grads, add_, scale_
-from fgsam.optim.base import ModelOrParams, Nonfinite, SharpnessAware
+from fgsam.optim.base import Counts, ModelOrParams, Nonfinite, SharpnessAware
 from fgsam.optim.passes import Pass
 
 Form = Literal["paper", "code"]
@@ -75,6 +75,10 @@ class FGSAM(SharpnessAware):
         self.form = form
         self.lam = resolve_lam(lam, form)
         super().__init__(model_or_params, base, nonfinite=nonfinite, group_options={"rho": rho}, **base_options)
+
+    def counts(self, num_queries: int) -> tuple[Counts, Counts]:
+        """Count one pass of each kind."""
+        return Counts(1, 1, peer=1), Counts(1, 1, peer=1)
 
     def direction(self, gnn: Pass, peer: Pass) -> Grads:
         """Return the weighted sum of the GNN gradient here and the peer gradient at the top of the ascent."""

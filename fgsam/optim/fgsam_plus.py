@@ -10,7 +10,7 @@ from fgsam.checks import check_non_negative
 from fgsam.functional.ascent import inverse, sam_factor
 from fgsam.functional.projection import across, orthogonal_part_each, unit_each
 from fgsam.functional.trees import Grads, add_scaled_, dot, norm, norms, scale_
-from fgsam.optim.base import ModelOrParams, Nonfinite, SharpnessAware
+from fgsam.optim.base import Counts, ModelOrParams, Nonfinite, SharpnessAware
 from fgsam.optim.fgsam import GUARDS, Form, resolve_lam, weigh_
 from fgsam.optim.passes import Pass
 
@@ -90,6 +90,11 @@ class FGSAMPlus(SharpnessAware):
         self.form = form
         self.lam = resolve_lam(lam, form)
         super().__init__(model_or_params, base, nonfinite=nonfinite, group_options={"rho": rho}, **base_options)
+
+    def counts(self, num_queries: int) -> tuple[Counts, Counts]:
+        """Count the passes of an exact and of a cheap step."""
+        exact, cheap = Counts(1, 1, peer=2), Counts(0, 0, peer=1, clean=0)
+        return exact, exact if self.refresh_every == 1 else cheap
 
     def direction(self, gnn: Pass, peer: Pass) -> Grads:
         """Return the direction of an exact or a cheap step, whichever is due."""

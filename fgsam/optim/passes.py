@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fgsam.functional.trees import Gradient, Grads
+from fgsam.functional.trees import Gradient, Grads, norm
 from fgsam.optim.guards import Buffers, RandomState, SavedBuffers
 
 if TYPE_CHECKING:
@@ -53,15 +53,23 @@ class Pass:
 
     def losses(self, *, clean: bool = False) -> Tensor:
         """Run forward alone; return the loss of each query, shape ``[num_queries]``, or the closure's single loss."""
-        with self._run.forward(self._closure, clean, grad=False) as loss:
-            self._run.record(self._name, _mean(loss))
-            return loss.flatten() if loss.ndim else loss
+        try:
+            with self._run.forward(self._closure, clean, grad=False) as loss:
+                self._run.record(self._name, _mean(loss))
+                return loss.flatten() if loss.ndim else loss
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+            raise self._backward_is_not_wanted() from error
 
-    def each(self, groups: Iterable[Tensor], *, clean: bool = False) -> Iterator[Gradient]:
+    def each(
+        self, groups: Iterable[Tensor] | Callable[[int], Iterable[Tensor]], *, clean: bool = False
+    ) -> Iterator[Gradient]:
         """Run forward once, and backward for one group of queries after the other.
 
         Args:
-            groups: Indices of the queries of each group, int64, shape ``[size]``; its objective is their mean.
+            groups: Indices of the queries of each group, int64, shape ``[size]``; its objective is their mean. Or what
+                makes them from the number of queries.
             clean: Whether the pass may move the model's buffers.
 
         Yields:
@@ -69,7 +77,7 @@ class Pass:
         """
         with self._run.forward(self._closure, clean) as loss:
             losses = self._vector(loss)
-            for group in groups:
+            for group in groups(len(losses)) if callable(groups) else groups:
                 yield self._run.differentiate(self._name, losses[group].mean(), keep_graph=True)
 
     def with_product(self, probe: Sequence[Tensor], *, clean: bool = False) -> tuple[Gradient, Grads]:
@@ -82,15 +90,26 @@ class Pass:
             clean: Whether the pass may move the model's buffers.
         """
         with self._run.forward(self._closure, clean) as loss:
+            if self._run.has_gradients():
+                raise self._backward_is_not_wanted()
             return self._run.differentiate_twice(self._name, _mean(loss), probe)
 
     def _vector(self, loss: Tensor) -> Tensor:
+        if self._run.has_gradients():
+            raise self._backward_is_not_wanted()
         if not loss.ndim:
             raise TypeError(
                 f"Expected the {self._name} closure to return one loss a query, for this rule weighs queries (got a "
                 "single number). Leave out the mean: reduction='none'."
             )
         return loss.flatten()
+
+    def _backward_is_not_wanted(self) -> TypeError:
+        return TypeError(
+            f"Expected the {self._name} closure to leave backward to the optimizer, for this rule weighs queries, "
+            "looks at losses alone or differentiates twice (got a closure that calls backward itself). "
+            "Only return the losses."
+        )
 
 
 class Passes:
@@ -118,16 +137,22 @@ class Passes:
         self._random = RandomState({p.device for p in params})
         self._before_clean: SavedBuffers | None = None
         self._records: list[tuple[str, Tensor, Tensor]] = []
+        self._loss: Tensor | None = None
 
     @property
     def loss(self) -> Tensor:
-        """Loss of the first pass, detached, without dimensions."""
-        return self._records[0][1]
+        """Loss of the first pass, the mean over its queries whatever the rule made of them, without dimensions."""
+        assert self._loss is not None
+        return self._loss
 
     def generator(self, *keys: int) -> torch.Generator:
         """Make a generator on the CPU whose numbers depend on the random state before the step, and on ``keys``."""
         content = hashlib.sha256(self._random.start.numpy().tobytes() + repr(keys).encode())
         return torch.Generator().manual_seed(int.from_bytes(content.digest()[:8], "little", signed=True))
+
+    def has_gradients(self) -> bool:
+        """Whether the closure of the present pass has put gradients into ``grad`` itself."""
+        return any(p.grad is not None for p in self._trainable)
 
     def is_finite(self) -> bool:
         """Whether all losses and gradients so far are finite."""
@@ -171,7 +196,10 @@ class Passes:
         is_whole = False
         try:
             with torch.set_grad_enabled(grad):
-                yield torch.as_tensor(closure())
+                loss = _as_tensor(closure())
+                if self._loss is None:
+                    self._loss = _mean(loss.detach())
+                yield loss
             is_whole = True
         finally:
             if not (clean and is_whole):
@@ -179,7 +207,7 @@ class Passes:
 
     def differentiate(self, name: str, objective: Tensor, *, keep_graph: bool = False) -> Gradient:
         """Return the gradient of a scalar, or what the closure has put into ``grad`` itself."""
-        is_lent = not keep_graph and any(p.grad is not None for p in self._trainable)
+        is_lent = not keep_graph and self.has_gradients()
         if not is_lent:
             self._check_graph(name, objective)
             # Unlike autograd.grad this runs the hooks of parameters, and the reduction of distributed training.
@@ -205,7 +233,10 @@ class Passes:
             if slope is not None:
                 gradient[i] = slope.detach()
                 product[i] = torch.zeros_like(slope) if row is None else row
-        return self._recorded(name, objective, gradient), product
+        found = self._recorded(name, objective, gradient)
+        # Curvature may be infinite where the slope is not, and what enters an average stays in it.
+        self.record(f"curvature of the {name}", objective, norm(product))
+        return found, product
 
     def record(self, name: str, loss: Tensor, length: Tensor | None = None) -> None:
         """Note the loss of a pass, and the norm of its gradient if it has one."""
@@ -213,6 +244,7 @@ class Passes:
 
     def _recorded(self, name: str, loss: Tensor, grads: Grads) -> Gradient:
         gradient = Gradient(grads)
+        gradient.loss = loss.detach()
         self.record(name, loss, gradient.length)
         return gradient
 
@@ -232,7 +264,7 @@ class Passes:
                     f"Expected dense gradients (got layout {grad.layout} for parameter {i}, shape {tuple(p.shape)}). "
                     "Build the layer with sparse=False."
                 )
-            grads.append(grad if grad is None else _owned(grad.detach(), is_lent))
+            grads.append(grad if grad is None else _owned(grad, is_lent))
         return grads
 
 
@@ -242,6 +274,11 @@ def clear_gradients(params: Iterable[Tensor]) -> None:
         p.grad = None
 
 
+def _as_tensor(loss: Tensor | float) -> Tensor:
+    # A plain number, from a closure that calls backward itself, keeps its precision.
+    return loss if isinstance(loss, Tensor) else torch.tensor(loss, dtype=torch.float64)
+
+
 def _mean(loss: Tensor) -> Tensor:
     return loss.mean() if loss.ndim else loss
 
@@ -249,4 +286,6 @@ def _mean(loss: Tensor) -> Tensor:
 def _owned(grad: Tensor, is_lent: bool) -> Tensor:
     # Rules add in place. A view belongs to a larger storage, such as a bucket of distributed training, which the next
     # pass overwrites; and what a closure puts there may be a tensor that it goes on to use.
-    return grad.clone() if is_lent or grad.untyped_storage().nbytes() != grad.nbytes else grad
+    is_shared = is_lent or grad.untyped_storage().nbytes() != grad.nbytes
+    grad = grad.detach() if grad.requires_grad else grad
+    return grad.clone() if is_shared else grad

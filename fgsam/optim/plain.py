@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from fgsam.functional.trees import Grads
-from fgsam.optim.base import ModelOrParams, Nonfinite, SharpnessAware
+from fgsam.optim.base import Counts, ModelOrParams, Nonfinite, SharpnessAware
 from fgsam.optim.passes import Pass
 
 
@@ -28,6 +28,10 @@ class Plain(SharpnessAware):
                 f"(got base={base_options['base']!r}). Leave it out."
             )
         super().__init__(model_or_params, self.base_class, nonfinite=nonfinite, **base_options)
+
+    def counts(self, num_queries: int) -> tuple[Counts, Counts]:
+        """Count one pass."""
+        return Counts(1, 1), Counts(1, 1)
 
     def direction(self, gnn: Pass, peer: Pass) -> Grads:
         """Return the gradient at the present weights."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -259,6 +260,14 @@ def test_schedules_of_rules_end_with_the_training():
     assert (config.optimizer.num_steps, config.sources["optimizer.num_steps"]) == (77, "default")
     assert load_config(None, ["optimizer.name=safe", "optimizer.num_steps=50"]).optimizer.num_steps == 50
     assert "optimizer.num_steps" not in load_config(None, ["optimizer.name=sam"]).flat()
+
+
+def test_faults_come_back_whole_from_another_process():
+    with pytest.raises(ConfigError) as found:
+        load_config(None, ["episode.n_way=1", "train.seed=-1"])
+    again = pickle.loads(pickle.dumps(found.value))
+    assert str(again) == str(found.value)
+    assert again.faults == found.value.faults
 
 
 def test_a_plain_optimizer_is_its_own_base():

@@ -3,7 +3,21 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fgsam.functional.trees import Gradient, add, add_, add_scaled, add_scaled_, dot, dots, norm, norms, scale, scale_
+from fgsam.functional.trees import (
+    Gradient,
+    add,
+    add_,
+    add_scaled,
+    add_scaled_,
+    copy_each_,
+    dot,
+    dots,
+    norm,
+    norms,
+    scale,
+    scale_,
+    shift_,
+)
 
 
 def random_tree(*dtypes: torch.dtype, missing: int | None = None) -> list[torch.Tensor | None]:
@@ -130,3 +144,30 @@ def test_a_gradient_remembers_its_norm_and_what_is_written_into_it_does_not():
     assert norm(scale_(gradient, 2.0)) == 10.0
     assert norm(add_(gradient, [None, None, None])) == 10.0
     assert norm(add_scaled_(gradient, [None, None, None], torch.tensor(1.0))) == 10.0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64, torch.complex128])
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_shifts_add_each_move_times_its_factor(dtype, is_shared):
+    tensors, moves = random_tree(dtype, dtype), random_tree(dtype, dtype)
+    factors = [torch.tensor(0.25, dtype=torch.float64)] * 2
+    expected = [t + m * 0.25 for t, m in zip(tensors, moves, strict=True)]
+    shift_(tensors, moves, factors if is_shared else [factor.clone() for factor in factors])
+    for found, wanted in zip(tensors, expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+    shift_([], [], [])
+
+
+def test_moves_of_another_type_are_rounded_to_that_of_the_tensor():
+    tensors = [torch.zeros(2, dtype=torch.float32)]
+    shift_(tensors, [torch.tensor([1.0, 3.0], dtype=torch.float64)], [torch.tensor(0.5)])
+    assert torch.equal(tensors[0], torch.tensor([0.5, 1.5]))
+
+
+def test_copies_take_values_and_keep_memory():
+    tensors, sources = random_tree(torch.float32, torch.float64), random_tree(torch.float32, torch.float64)
+    pointers = [t.data_ptr() for t in tensors]
+    copy_each_(tensors, [2 * source for source in sources])
+    assert all(torch.equal(t, 2 * source) for t, source in zip(tensors, sources, strict=True))
+    assert [t.data_ptr() for t in tensors] == pointers
+    copy_each_([], [])

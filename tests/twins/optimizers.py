@@ -176,7 +176,7 @@ def run_twin(
     return history
 
 
-def run_optimizer(net: LinearNet, name: str, num_steps: int, **options: Any) -> list[Arrays]:
+def run_optimizer(net: LinearNet, name: str, num_steps: int, /, **options: Any) -> list[Arrays]:
     """Weights after each step of a registered optimizer on the same net."""
     params = net.tensors()
     optimizer = OPTIMIZERS.load(name)(params, **options)

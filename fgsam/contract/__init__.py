@@ -1,0 +1,1 @@
+"""What every optimizer promises, as functions that a test can call."""
