@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	$(BIN)/fgsam run
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import multiprocessing
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.study import run_all
 
 TASKS: dict[str, dict[str, Any]] = {
     "corafull_derived 5-way": {"graph": "corafull_derived", "n_way": 5},
@@ -103,10 +101,10 @@ class Cell:
 def main() -> None:
     """Run what is missing, then write tables and per-episode scores."""
     arguments = _arguments()
-    cells = list(_cells(arguments))
     with tempfile.TemporaryDirectory() as scratch:
-        root = arguments.runs or Path(scratch)
-        rows = _run_all(cells, root, arguments)
+        options = {cell: options_of(cell, is_quick=arguments.quick) for cell in _cells(arguments)}
+        limits = {"workers": arguments.workers, "only_finished": arguments.only_finished}
+        rows = list(run_all(options, _run_one, arguments.runs or Path(scratch), **limits).values())
     if arguments.out:
         from benchmarks.first_runs_report import write_report
 
@@ -126,52 +124,15 @@ def _cells(arguments: argparse.Namespace) -> Iterator[Cell]:
                 yield Cell(task, split, "protonet", "adam", f"ablation: {ablation}")
 
 
-def _run_all(cells: list[Cell], root: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Compute what the journal in ``root`` does not hold yet, and add it there; return all rows at hand."""
-    journal = root / "rows.jsonl"
-    rows = _read(journal, {cell: options_of(cell, is_quick=arguments.quick) for cell in cells})
-    jobs = [] if arguments.only_finished else [(c, root, arguments.quick) for c in cells if c not in rows]
-    start = time.monotonic()
-    root.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(arguments.workers) as pool, journal.open("a", encoding="utf-8") as file:
-        for done, (cell, row) in enumerate(pool.imap_unordered(_run_one, jobs), start=1):
-            rows[cell] = row
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            if done == 10 or done % 50 == 0 or done == len(jobs):
-                elapsed = time.monotonic() - start
-                left = (len(jobs) - done) * elapsed / done
-                print(f"{done} of {len(jobs)} runs, {elapsed:.0f} s, about {left / 60:.0f} min left", file=sys.stderr)
-    return list(rows.values())
-
-
-def _read(journal: Path, options: dict[Cell, dict[str, Any]]) -> dict[Cell, dict[str, Any]]:
-    """Rows of the journal that were made with the present options; a line cut short by a kill is left out."""
-    rows = {}
-    for line in journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        cell = Cell(*(row[field.name] for field in fields(Cell)))
-        if row["options"] == options.get(cell):
-            rows[cell] = row
-    return rows
-
-
-def _run_one(job: tuple[Cell, Path, bool]) -> tuple[Cell, dict[str, Any]]:
+def _run_one(cell: Cell, options: dict[str, Any], root: Path) -> dict[str, Any]:
     import fgsam
 
-    cell, root, is_quick = job
-    options = options_of(cell, is_quick=is_quick)
     arguments = dict(options)
     if "features" in arguments:
         arguments["graph"] = _with_features(arguments["graph"], arguments.pop("features"))
     run = fgsam.run(progress="none", root=str(root), **arguments)
     results = run.results
-    row = asdict(cell) | {
-        "options": options,
+    return {
         "accuracy": results["test_accuracy"],
         "interval": results["test_interval"],
         "val_accuracy": results["val_accuracy"],
@@ -179,7 +140,6 @@ def _run_one(job: tuple[Cell, Path, bool]) -> tuple[Cell, dict[str, Any]]:
         "seconds": run.timing["seconds"],
         "num_episodes": results["num_episodes"],
     }
-    return cell, row
 
 
 def _with_features(name: str, kind: str) -> Any:

@@ -10,16 +10,11 @@ split by class split. ``--only-finished`` writes the page of what is there.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
-import json
-import multiprocessing
-import sys
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +22,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.harness import command_line
+from benchmarks.study import run_all
 from fgsam.registry import OPTIMIZERS
 
 GRAPHS = ("coauthor_cs", "corafull_derived")
@@ -68,7 +64,10 @@ def main() -> None:
     """Run what is missing, then write the page."""
     arguments = _arguments()
     with tempfile.TemporaryDirectory() as scratch:
-        rows = _run_all(list(cells_of(arguments)), arguments.runs or Path(scratch), arguments)
+        options = {cell: options_of(cell, is_quick=arguments.quick) for cell in cells_of(arguments)}
+        limits = {"workers": arguments.workers, "only_finished": arguments.only_finished}
+        finished = run_all(options, _run_one, arguments.runs or Path(scratch), journal=arguments.journal, **limits)
+    rows = list(finished.values())
     page = page_of(rows, {name: gradients_a_step(name) for name in DENSE}, command_line())
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
@@ -116,58 +115,17 @@ def options_of(cell: Cell, *, is_quick: bool) -> dict[str, Any]:
     return options
 
 
-def _run_all(cells: list[Cell], root: Path, arguments: argparse.Namespace) -> list[Row]:
-    """Compute what the journal in ``root`` does not hold yet, and add it there; return all rows at hand."""
-    journal = arguments.journal or root / "rows.jsonl"
-    rows = _read(journal, {cell: _digest(options_of(cell, is_quick=arguments.quick)) for cell in cells})
-    jobs = [] if arguments.only_finished else [(c, root, arguments.quick) for c in cells if c not in rows]
-    start = time.monotonic()
-    root.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(arguments.workers) as pool, journal.open("a", encoding="utf-8") as file:
-        for done, (cell, row) in enumerate(pool.imap_unordered(_run_one, jobs), start=1):
-            rows[cell] = row
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            if done == 10 or done % 50 == 0 or done == len(jobs):
-                elapsed = time.monotonic() - start
-                left = (len(jobs) - done) * elapsed / done
-                print(f"{done} of {len(jobs)} runs, {elapsed:.0f} s, about {left / 60:.0f} min left", file=sys.stderr)
-    return [rows[cell] for cell in cells if cell in rows]
-
-
-def _digest(options: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _read(journal: Path, options: dict[Cell, str]) -> dict[Cell, Row]:
-    """Rows of the journal that were made with the present options; a line cut short by a kill is left out."""
-    rows = {}
-    for line in journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        cell = Cell(*(row[field.name] for field in fields(Cell)))
-        if row["options"] == options.get(cell):
-            rows[cell] = row
-    return rows
-
-
-def _run_one(job: tuple[Cell, Path, bool]) -> tuple[Cell, Row]:
+def _run_one(cell: Cell, options: dict[str, Any], root: Path) -> Row:
     import fgsam
     from fgsam.engine.checkpoint import load_checkpoint
     from fgsam.engine.train import NonFiniteLossError
 
-    cell, root, is_quick = job
-    options = options_of(cell, is_quick=is_quick)
-    row: Row = asdict(cell) | {"options": _digest(options)}
     try:
         run = fgsam.run(progress="none", root=str(root), **options)
     except NonFiniteLossError:
-        return cell, row | {"accuracy": None, "seconds": 0.0}
+        return {"accuracy": None, "seconds": 0.0}
     weights = [w for w in load_checkpoint(run.directory / "weights.fgsam")["weights"].values() if w.ndim > 1]
-    return cell, row | {
+    return {
         "accuracy": round(run.results["test_accuracy"], 5),
         "val_accuracy": round(run.results["val_accuracy"], 5),
         "zeros": sum(int((w == 0).sum()) for w in weights),
