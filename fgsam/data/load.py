@@ -27,7 +27,7 @@ def load_graph(
     Args:
         name_or_path: A name such as ``"coauthor_cs"``, ``package.module:load`` for a loader of the user's own, or the
             path of an npz file (see ``fgsam.data.own``).
-        root: Folder of raw files; by default the one that the environment variable ``FGSAM_DATA`` names.
+        root: Folder of raw files; by default those of ``fgsam.data.folders.data_folders``.
         features: Replace the features by ``"degree"``, ``"one_hot"`` or ``"random_walk"``, see
             ``fgsam.data.features``. A graph without features gets its degrees if nothing is said.
         **options: Options of the loader, among them ``symmetrise``.

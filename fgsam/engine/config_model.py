@@ -47,7 +47,7 @@ class DatasetConfig(EntrySection):
 
     name: str = Field("synthetic", description="named graph, or 'package.module:load'")
     path: str | None = Field(None, description="file of an own graph (npz) instead of a named one")
-    root: str | None = Field(None, description="folder of raw files; FGSAM_DATA when not given")
+    root: str | None = Field(None, description="folder of raw files; FGSAM_DATA, then the cache, when not given")
     split: int | str = Field(0, description="class split: its number or its name")
     symmetrise: bool | None = Field(
         None, description="make a directed graph undirected; loader or file decides when not given"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from fgsam.data.features import with_features
+from fgsam.data.folders import data_folders
 from fgsam.data.load import load_graph
 from fgsam.engine.banks import build_bank
 from fgsam.engine.config_model import RunConfig
@@ -125,19 +125,33 @@ def _seen_graphs(config: RunConfig, graph: Graph, split: ClassSplit) -> tuple[Gr
 
 
 def build_graph(config: RunConfig) -> Graph:
-    """Load the graph that a config names; the newest one with a card is kept for the next run of this process."""
+    """Load the graph that a config names; the newest one is kept for the next run of this process."""
     dataset = config.dataset
     options = dict(dataset.options)
     for key in ("symmetrise", "features"):
         if getattr(dataset, key) is not None:
             options[key] = getattr(dataset, key)
-    if dataset.path is not None or dataset.name not in DATASETS:  # a file or a loader of the user's may change
-        return load_graph(dataset.path or dataset.name, root=dataset.root, **options)
-    key = repr((dataset.name, dataset.root, os.environ.get("FGSAM_DATA"), sorted(options.items())))
+    name = dataset.path or dataset.name
+    state = _state_of_source(config)
+    if state is None:
+        return load_graph(name, root=dataset.root, **options)
+    key = repr((name, state, sorted(options.items())))
     if key not in _newest_graph:
         _newest_graph.clear()
-        _newest_graph[key] = load_graph(dataset.name, root=dataset.root, **options)
+        _newest_graph[key] = load_graph(name, root=dataset.root, **options)
     return _newest_graph[key]
+
+
+def _state_of_source(config: RunConfig) -> tuple[object, ...] | None:
+    """What changes with the content of a graph's source; None for a loader of the user's, which may do anything."""
+    dataset = config.dataset
+    if dataset.path is not None:
+        try:
+            stat = Path(dataset.path).stat()
+        except OSError:  # loading says what is wrong
+            return None
+        return str(Path(dataset.path).absolute()), stat.st_mtime_ns, stat.st_size, stat.st_ino
+    return tuple(map(str, data_folders(dataset.root))) if dataset.name in DATASETS else None
 
 
 def build_split(config: RunConfig, graph: Graph) -> ClassSplit:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from fgsam.data import own
 from fgsam.data.features import with_features
 from fgsam.engine.arguments import config_of_call
+from fgsam.engine.config import load_config
 from fgsam.engine.data import build_data, build_graph
 from fgsam.episodes.split import ClassSplit
 from fgsam.graph.graph import Graph
@@ -187,3 +189,25 @@ def test_a_bank_under_the_name_of_another_is_refused(tmp_path):
     path.write_bytes(other.read_bytes())
     with pytest.raises(ValueError, match=r"episodes of this run \(got \d+ of 3-way 2-shot with 3 queries"):
         data_of(folder=tmp_path, without_replacement=True)
+
+
+def test_an_own_file_is_read_again_only_when_it_changes(tmp_path):
+    path = tmp_path / "graph.npz"
+    config = load_config(None, [f"dataset.path={path}"])
+    own.save(graph_with_sizes(5, 5), path)
+    first = build_graph(config)
+    assert build_graph(config) is first
+    own.save(graph_with_sizes(5, 5, 5), path)
+    assert build_graph(config).num_classes == 3
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"graph\.npz"):
+        build_graph(config)
+
+
+def own_loader(root=None):
+    return graph_with_sizes(5, 5)
+
+
+def test_a_loader_of_the_users_own_is_called_every_time():
+    config = load_config(None, [f"dataset.name={__name__}:own_loader"])
+    assert build_graph(config) is not build_graph(config)
