@@ -131,7 +131,7 @@ def _run_one(cell: Cell, options: dict[str, Any], root: Path) -> Row:
         "zeros": sum(int((w == 0).sum()) for w in weights),
         "weights": sum(w.numel() for w in weights),
         "seconds": round(run.timing["seconds"], 2),
-        "num_episodes": run.results["num_episodes"],
+        "ms_per_episode": round(run.timing["ms_per_episode"], 2),
     }
 
 
@@ -167,8 +167,8 @@ GPN, 5-way 3-shot, 10 queries a class, {NUM_EPISODES} episodes, one seed; every 
 
 The unit is the class split: the mean over splits of the mean over test episodes, ± the half-width of the 95 % t
 interval over splits; differences are paired by split. A run whose loss became infinite has no result. Gradients a step
-are gradients of the GNN, of the peer, and Hessian products, counted on a small net. Times are those of runs beside
-other work; [optimizer_step.md](optimizer_step.md) has fair ones. Left out, being for small problems:
+are gradients of the GNN, of the peer, and Hessian products, counted on a small net. Times are the median over
+splits of a training step beside other work; [optimizer_step.md](optimizer_step.md) has fair ones. Left out, being for small problems:
 {", ".join(REFERENCES)}."""
     ]
     for graph in dict.fromkeys(row["graph"] for row in rows):
@@ -185,7 +185,7 @@ other work; [optimizer_step.md](optimizer_step.md) has fair ones. Left out, bein
             if not own:
                 continue
             gap = _spread([_points(arm[s]) - _points(adam[s]) for s in sorted(arm.keys() & adam.keys())], "+")
-            ms = np.mean([1e3 * row["seconds"] / row["num_episodes"] for row in arm.values()]) if arm else np.nan
+            ms = np.median([row["ms_per_episode"] for row in arm.values()]) if arm else np.nan
             accuracy = _spread([_points(row) for row in arm.values()])
             figures = [accuracy, gap, len(arm), num_lost, f"{gradients[name]:.2f}", f"{ms:.1f}"]
             parts.append(f"| {name} | {' | '.join(map(str, figures))} |")

@@ -142,7 +142,7 @@ def test_optimizers_page_pairs_by_split_and_chooses_the_rate_on_validation():
         accuracy = 0.60 + 0.1 * split + 0.02 * (rate == 0.001) + 0.01 * (name == "sam")
         cell = {"graph": "coauthor_cs", "split": split, "optimizer": name, "rate": rate, "sparsity": 0.0, "noise": 0.0}
         scores = {"accuracy": accuracy, "val_accuracy": 0.7 if is_best else 0.6, "zeros": 0, "weights": 10}
-        rows.append({**cell, **scores, "seconds": 2.0, "num_episodes": 100})
+        rows.append({**cell, **scores, "seconds": 2.0, "ms_per_episode": 20.0})
     lost = {"graph": "coauthor_cs", "split": 0, "optimizer": "sgd", "rate": 0.5, "sparsity": 0.0, "noise": 0.0}
     rows.append({**lost, "accuracy": None, "seconds": 0.0})
     lines = page_of(rows, dict.fromkeys(RULES, 1.0), "the command").splitlines()
