@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from fgsam.functional.ascent import sam_factor
 from fgsam.functional.trees import Grads, add_, add_scaled_, scale_
@@ -49,6 +51,7 @@ class WSAM(SharpnessAware):
     rule = "wsam"
     neutral: ClassVar[dict[str, float] | None] = {"gamma": 0.0}
     passes = "2 GNN"
+    _sharpness: Sequence[Tensor | None] = ()
 
     def __init__(
         self,
@@ -65,7 +68,6 @@ class WSAM(SharpnessAware):
             raise ValueError(f"Expected 'gamma' to be at least 0 and below 1 (got gamma={gamma})")
         self.gamma = gamma
         self.decoupled = decoupled
-        self._sharpness: Grads = []
         super().__init__(model_or_params, base, nonfinite=nonfinite, group_options={"rho": rho}, **base_options)
 
     def direction(self, gnn: Pass, peer: Pass) -> Grads:
@@ -85,4 +87,4 @@ class WSAM(SharpnessAware):
         for p, sharpness, lr in zip(self._params(), self._sharpness, self.options_of_params("lr"), strict=False):
             if sharpness is not None:
                 p.sub_(sharpness, alpha=float(lr))
-        self._sharpness = []
+        self._sharpness = ()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from fgsam.contract import state
 from fgsam.contract.check import Check
 from fgsam.contract.subject import BASES, Net, Subject
+from fgsam.engine.options import read_options
 from fgsam.functional.ascent import sam_factor
 from fgsam.optim.base import Counts, SharpnessAware
 from fgsam.optim.fgsam_plus import FGSAMPlus
@@ -33,6 +35,16 @@ SHORTER = {"sa_gd": {"num_ascents": 2}}
 """Options with which a rule of many passes is tested."""
 
 
+def other_forms() -> Iterator[Any]:
+    """Each rule with each value of an option of choices, of which the checks above take the default."""
+    for name in sorted(OPTIMIZERS):
+        for option in read_options(OPTIMIZERS.load(name), num_given=2).entries.values():
+            choices = (True, False) if option.annotation is bool else get_args(option.annotation)
+            for choice in choices:
+                if isinstance(choice, str | bool) and choice != option.default and option.name != "nonfinite":
+                    yield pytest.param(name, {option.name: choice}, id=f"{name}-{option.name}={choice}")
+
+
 def promises() -> Iterator[Any]:
     """Each entry of the registry with each check."""
     for name in sorted(OPTIMIZERS):
@@ -49,6 +61,13 @@ def test_entry_keeps_its_promise(name: str, check: Check):
     rule = OPTIMIZERS.load(name)
     assert rule.rule == name
     check(Subject(rule, SHORTER.get(name, {})))
+
+
+@pytest.mark.parametrize(("name", "options"), list(other_forms()))
+def test_other_forms_leave_and_load_their_state_as_promised(name: str, options: dict[str, Any]):
+    subject = Subject(OPTIMIZERS.load(name), {**SHORTER.get(name, {}), **options})
+    for check in state.PROMISES.of(subject):
+        check(subject)
 
 
 @pytest.mark.parametrize("base", sorted(BASES))
