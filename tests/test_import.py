@@ -14,7 +14,7 @@ import fgsam
 PACKAGE = Path(fgsam.__file__).parent
 
 LAYERS = [
-    {"typing", "checks", "registry", "assets", "files", "memory"},
+    {"typing", "checks", "registry", "assets", "files", "locks", "memory"},
     {"functional"},
     {"graph"},
     {"optim"},

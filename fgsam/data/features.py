@@ -45,16 +45,7 @@ def with_features(graph: Graph, kind: str) -> Graph:
     """
     check_choice(KINDS, features=kind)
     x = stored(KINDS[kind](graph), graph.memory_mb)
-    return Graph(
-        x,
-        graph.labels,
-        graph.adjacency.to(dtype=x.dtype),
-        is_weighted=graph.is_weighted,
-        is_directed=graph.is_directed,
-        edge_order=graph.edge_order,
-        name=graph.name,
-        memory_mb=graph.memory_mb,
-    )
+    return graph.replaced(x=x, adjacency=graph.adjacency.to(dtype=x.dtype))
 
 
 def _degree(graph: Graph) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
@@ -19,6 +18,7 @@ from fgsam.data.download import CHUNK, Report, download, forget, is_address, ope
 from fgsam.data.folders import DATA_VARIABLE, cache_folder
 from fgsam.data.locate import find
 from fgsam.files import file_digest
+from fgsam.locks import try_lock, wait_for_lock
 
 logger = logging.getLogger(__name__)
 
@@ -184,15 +184,17 @@ def _unpack(job: Job, place: str, part: Path, target: Path) -> None:
     member = str(job.places[place])
     extracted = target.with_name(f".{target.name}.part")
     try:
-        with zipfile.ZipFile(part) as archive, archive.open(member) as packed, written(extracted) as file:
-            shutil.copyfileobj(packed, file)
+        try:
+            with zipfile.ZipFile(part) as archive, archive.open(member) as packed, written(extracted) as file:
+                shutil.copyfileobj(packed, file)
+        # No zip file or a wrong checksum; damaged compression; no such member; too short; encrypted, or packed in a way
+        # that zipfile does not know (NotImplementedError).
+        except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError) as error:
+            raise ValueError(
+                f"Expected {job.source} to be a zip archive with '{member}' (got {type(error).__name__}: {error}). "
+                "It was thrown away. Give the command again; if that does not help, the source has changed."
+            ) from error
         _put(job, place, extracted, target)
-    # A damaged archive fails in one of these ways, depending on the byte that was hit.
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(
-            f"Expected {job.source} to be a zip archive with '{member}' (got {type(error).__name__}: {error}). "
-            "It was thrown away. Give the command again; if that does not help, the source has changed."
-        ) from error
     finally:
         extracted.unlink(missing_ok=True)
 
@@ -218,13 +220,9 @@ def _is_writable(folder: Path) -> bool:
 @contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
     """Hold the folder alone; wait while another process fetches into it, and say whether that was so."""
-    # The kernel frees the lock when its process ends, however it ends; the file itself stays.
     with opened(folder / ".lock", "ab") as file:
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            has_waited = False
-        except BlockingIOError:
+        has_waited = not try_lock(file)
+        if has_waited:
             logger.warning("Another process fetches into %s; waiting for it", folder)
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-            has_waited = True
+            wait_for_lock(file)
         yield has_waited

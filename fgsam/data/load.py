@@ -16,7 +16,6 @@ from fgsam.graph.graph import Graph
 from fgsam.registry import DATASETS
 
 _log = logging.getLogger(__name__)
-_told: set[str] = set()
 
 
 def load_graph(
@@ -43,11 +42,7 @@ def load_graph(
     """
     graph = _loaded(name_or_path, root, options)
     if features is None and not graph.num_features:
-        level = logging.DEBUG if str(name_or_path) in _told else logging.INFO  # a run loads it for every floor
-        _told.add(str(name_or_path))
-        _log.log(
-            level, "'%s' has no features: each node gets its degree. dataset.features has other choices.", name_or_path
-        )
+        _log.info("'%s' has no features: each node gets its degree. dataset.features has other choices.", name_or_path)
         features = "degree"
     return graph if features is None else with_features(graph, features)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -25,6 +24,7 @@ from fgsam.engine.config_model import SECTIONS
 from fgsam.engine.interrupts import Interrupted
 from fgsam.engine.train import Trainer
 from fgsam.files import write_atomically
+from fgsam.locks import try_lock
 
 RESULTS_VERSION = 1
 """Raised when a change of ours changes what a config computes; runs of different versions do not mix."""
@@ -84,10 +84,9 @@ class RunDirectory:
             OSError: If the directory cannot be made; the text names the place and the way out.
         """
         make_folder(self.path)
-        # The kernel frees the lock when its process ends, however it ends; the file itself stays.
         with _opened(self.path / "lock", "a") as file:
             told = False
-            while not _try_lock(file):
+            while not try_lock(file):
                 if should_stop():
                     raise Interrupted(f"Stopped while another process works on {self.path}.")
                 if not told:
@@ -318,11 +317,3 @@ def _clear_error(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = f"Expected '{path}' to be writable ({error.strerror}). Free space there or choose another run.root."
         raise OSError(error.errno, reason) from error
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

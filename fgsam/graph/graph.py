@@ -365,17 +365,18 @@ class Graph:
         features = self.x.scipy() if isinstance(self.x, SparseMatrix) else scipy.sparse.csr_array(self.x.numpy())
         features = scipy.sparse.diags_array((~hidden).astype(features.dtype)) @ features
         features.eliminate_zeros()
-        return Graph(
+        return self.replaced(
             # Stored as if the hidden rows had never been seen, so that nothing depends on them.
-            stored(features, self.memory_mb),
-            self.labels.masked_fill(torch.from_numpy(hidden).to(self.device), -1),
-            adjacency.to(dtype=self.dtype),
-            is_weighted=self.is_weighted,
-            is_directed=self.is_directed,
+            x=stored(features, self.memory_mb),
+            labels=self.labels.masked_fill(torch.from_numpy(hidden).to(self.device), -1),
+            adjacency=adjacency.to(dtype=self.dtype),
             edge_order=None if self.edge_order is None else self.edge_order[kept],
-            name=self.name,
-            memory_mb=self.memory_mb,
         )
+
+    def replaced(self, **changes: Any) -> Graph:
+        """A new graph with some arguments of the constructor changed and the others as they are here; unchecked."""
+        parts = ("x", "labels", "adjacency", "is_weighted", "is_directed", "edge_order", "name", "memory_mb")
+        return Graph(**{**{part: getattr(self, part) for part in parts}, **changes})
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Graph:
         """The same graph with features and weights of another type, or handing out fields on another device.
@@ -384,15 +385,10 @@ class Graph:
         """
         if dtype in (None, self.dtype) and device in (None, self.device, str(self.device)):
             return self
-        graph = Graph(
-            self.x.to(dtype=dtype) if isinstance(self.x, SparseMatrix) else self.x.to(dtype=dtype, device="cpu"),
-            self.labels.to(device=device),
-            self.adjacency.to(dtype=dtype),
-            is_weighted=self.is_weighted,
-            is_directed=self.is_directed,
-            edge_order=self.edge_order,
-            name=self.name,
-            memory_mb=self.memory_mb,
+        graph = self.replaced(
+            x=self.x.to(dtype=dtype) if isinstance(self.x, SparseMatrix) else self.x.to(dtype=dtype, device="cpu"),
+            labels=self.labels.to(device=device),
+            adjacency=self.adjacency.to(dtype=dtype),
         )
         graph._digest = self._digest
         return graph

@@ -60,15 +60,7 @@ def with_edge_noise(graph: Graph, share: float, rng: np.random.Generator) -> Gra
         np.concatenate([weights[kept], *(new_weights for _ in ends)]) if graph.is_weighted else None,
         num_nodes,
     )
-    return Graph(
-        graph.x,
-        graph.labels,
-        adjacency.to(dtype=graph.dtype),
-        is_weighted=graph.is_weighted,
-        is_directed=graph.is_directed,
-        name=graph.name,
-        memory_mb=graph.memory_mb,
-    )
+    return graph.replaced(adjacency=adjacency.to(dtype=graph.dtype), edge_order=None)
 
 
 def _pair_names(source: np.ndarray, target: np.ndarray, num_nodes: int, is_directed: bool) -> np.ndarray:

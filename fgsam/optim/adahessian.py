@@ -7,9 +7,8 @@ from typing import Any, Literal
 from fgsam.checks import check_choice
 from fgsam.functional.curvature import averaged_in_blocks
 from fgsam.functional.trees import Grads
-from fgsam.optim.base import Counts, ModelOrParams, Nonfinite
+from fgsam.optim.base import ModelOrParams, Nonfinite
 from fgsam.optim.curvature_base import PowerDescent, SecondOrder
-from fgsam.optim.passes import Pass
 
 
 class SquareDescent(PowerDescent):
@@ -92,10 +91,6 @@ class AdaHessian(SecondOrder):
             hessian_power=hessian_power,
         )
 
-    def direction(self, gnn: Pass, peer: Pass) -> Grads:
-        """Return the gradient, and measure the curvature."""
-        return self.gradient(gnn, clean=True)
-
     def measure(self, diagonal: Grads) -> Grads:
         """Average the diagonal in its blocks, and square it."""
         measured: Grads = []
@@ -106,7 +101,3 @@ class AdaHessian(SecondOrder):
                 d = averaged_in_blocks(d, rows=self.averaging == "rows")
             measured.append(None if d is None else d * d)
         return measured
-
-    def counts(self, num_queries: int) -> tuple[Counts, Counts]:
-        """Count a step that measures the curvature, and one that does not."""
-        return Counts(1, 1, products=1), Counts(1, 1, products=int(self.hessian_every == 1))

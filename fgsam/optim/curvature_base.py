@@ -186,10 +186,13 @@ class SecondOrder(SharpnessAware):
             self.base_optimizer.curvature = self.measure(hessian_diagonal(probe, product))
         return gradient
 
+    def direction(self, gnn: Pass, peer: Pass) -> Grads:
+        """Return the gradient, and measure the curvature."""
+        return self.gradient(gnn, clean=True)
+
     def counts(self, num_queries: int) -> tuple[Counts, Counts]:
-        """Count a step that measures the curvature, and one that does not."""
-        longest, shortest = super().counts(num_queries)
-        return longest._replace(products=1), shortest._replace(products=int(self.hessian_every == 1))
+        """Count a step that measures the curvature, and one that does not; by default one pass each."""
+        return Counts(1, 1, products=1), Counts(1, 1, products=int(self.hessian_every == 1))
 
 
 def correction_of(form: str) -> Correction:

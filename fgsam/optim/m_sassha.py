@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from fgsam.functional.ascent import sam_factor
 from fgsam.functional.trees import Grads
-from fgsam.optim.base import Counts, ModelOrParams, Nonfinite
+from fgsam.optim.base import ModelOrParams, Nonfinite
 from fgsam.optim.curvature_base import SecondOrder, correction_of
 from fgsam.optim.passes import Pass
 
@@ -90,7 +90,3 @@ class MSassha(SecondOrder):
         m: Grads = [state[p]["exp_avg"] if p in state else None for p in self._params()]
         with self.displaced(m, sam_factor(m, [-rho for rho in self.options_of_params("rho")])):
             return self.gradient(gnn, clean=True)
-
-    def counts(self, num_queries: int) -> tuple[Counts, Counts]:
-        """Count a step that measures the curvature, and one that does not."""
-        return Counts(1, 1, products=1), Counts(1, 1, products=int(self.hessian_every == 1))

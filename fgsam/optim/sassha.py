@@ -6,7 +6,7 @@ from typing import Literal
 
 from fgsam.functional.ascent import sam_factor
 from fgsam.functional.trees import Grads
-from fgsam.optim.base import ModelOrParams, Nonfinite
+from fgsam.optim.base import Counts, ModelOrParams, Nonfinite
 from fgsam.optim.curvature_base import SecondOrder, correction_of
 from fgsam.optim.passes import Pass
 
@@ -104,3 +104,8 @@ class Sassha(SecondOrder):
         g = gnn(clean=True)
         with self.displaced(g, sam_factor(g, self.options_of_params("rho"))):
             return self.gradient(gnn)
+
+    def counts(self, num_queries: int) -> tuple[Counts, Counts]:
+        """Count a step that measures the curvature in its second pass, and one that does not."""
+        longest, shortest = super().counts(num_queries)
+        return longest._replace(forwards=2, backwards=2), shortest._replace(forwards=2, backwards=2)

@@ -11,9 +11,8 @@ from torch import Tensor
 from fgsam.checks import check_non_negative
 from fgsam.functional.curvature import as_real, gaussian
 from fgsam.functional.trees import Grads
-from fgsam.optim.base import Counts, ModelOrParams, Nonfinite
+from fgsam.optim.base import ModelOrParams, Nonfinite
 from fgsam.optim.curvature_base import MomentDescent, SecondOrder
-from fgsam.optim.passes import Pass
 
 
 class ClippedDescent(MomentDescent):
@@ -101,10 +100,6 @@ class SophiaH(SecondOrder):
             weight_decay=weight_decay,
         )
 
-    def direction(self, gnn: Pass, peer: Pass) -> Grads:
-        """Return the gradient, and measure the curvature."""
-        return self.gradient(gnn, clean=True)
-
     def probe(self, params: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Draw standard normal numbers."""
         return gaussian(params, generator)
@@ -112,10 +107,6 @@ class SophiaH(SecondOrder):
     def measure(self, diagonal: Grads) -> Grads:
         """Keep the diagonal with its signs."""
         return diagonal
-
-    def counts(self, num_queries: int) -> tuple[Counts, Counts]:
-        """Count a step that measures the curvature, and one that does not."""
-        return Counts(1, 1, products=1), Counts(1, 1, products=int(self.hessian_every == 1))
 
 
 def _floor(eps: float, dtype: torch.dtype) -> float:

@@ -6,23 +6,23 @@ from fgsam.data.folders import cache_folder, data_folders
 
 
 @pytest.fixture(autouse=True)
-def _no_variables(monkeypatch):
+def _no_variables(monkeypatch, tmp_path):
     for name in ("FGSAM_DATA", "FGSAM_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("platform", "folder"),
     [
-        ("linux", "/home/me/.cache/fgsam"),
-        ("darwin", "/home/me/Library/Caches/fgsam"),
-        ("win32", "/home/me/AppData/Local/fgsam"),
+        ("linux", ".cache/fgsam"),
+        ("darwin", "Library/Caches/fgsam"),
+        ("win32", "AppData/Local/fgsam"),
     ],
 )
-def test_the_platform_has_a_cache_folder(platform, folder, monkeypatch):
+def test_the_platform_has_a_cache_folder(platform, folder, monkeypatch, tmp_path):
     monkeypatch.setattr("sys.platform", platform)
-    assert cache_folder() == Path(folder)
+    assert cache_folder() == tmp_path / folder
 
 
 def test_variables_come_before_the_platform(monkeypatch):
