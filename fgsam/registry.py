@@ -78,6 +78,10 @@ ENCODERS = Registry(
         "gat": "fgsam.nn.gat:GAT",
         "gin": "fgsam.nn.gin:GIN",
         "appnp": "fgsam.nn.appnp:APPNP",
+        "gcnii": "fgsam.nn.gcnii:GCNII",
+        "gprgnn": "fgsam.nn.gprgnn:GPRGNN",
+        "h2gcn": "fgsam.nn.h2gcn:H2GCN",
+        "mlp": "fgsam.nn.mlp:MLP",
     },
 )
 

@@ -53,6 +53,7 @@ class Field:
         self._is_folded = is_folded
         self._heads: dict[int, Field] = {}
         self._blocks: dict[int, SparseMatrix] = {}
+        self._rings: dict[int, SparseMatrix] = {}
         self._adjacency = adjacency
         self.sizes = sizes
         self.num_hops = num_hops
@@ -176,6 +177,32 @@ class Field:
             self._blocks[to_hop] = self.adjacency.head(num_rows, num_columns)
         return self._blocks[to_hop]
 
+    def propagate_ring(self, h: Tensor, to_hop: int, distance: int) -> Tensor:
+        """Sum the rows of the nodes exactly so many hops away, with the weights of :meth:`Graph.ring`.
+
+        Args:
+            h: Rows of the nodes at most ``to_hop + distance`` hops away, or more of them.
+            to_hop: Give the rows of the nodes at most that many hops away.
+            distance: 1 or 2.
+
+        Returns:
+            Shape ``[sizes[to_hop], width]``; zeros in the peer's view, whose rows have no others around.
+
+        Raises:
+            ValueError: If the field does not reach that far, or the graph refuses the ring.
+        """
+        if self.is_peer:
+            return torch.zeros_like(h)
+        last = len(self.sizes) - 1
+        if to_hop + distance > last:
+            raise ValueError(
+                f"Expected a field of {to_hop + distance} hops (got {last}). Build it with a larger num_hops."
+            )
+        if distance not in self._rings:
+            self._rings[distance] = self._slice_ring(distance, num_rows=self.sizes[last - distance])
+        ring = self._rings[distance].head(self.sizes[to_hop], self.sizes[to_hop + distance])
+        return ring.product(h[: ring.shape[1]])
+
     def head(self, num_targets: int) -> Field:
         """The field of the first targets alone, sharing memory; it reads no row that they do not need.
 
@@ -207,6 +234,18 @@ class Field:
         if isinstance(matrix, SparseMatrix):
             return matrix.rows(ids).to(device=self._graph.device)
         return matrix[torch.from_numpy(ids)].to(self._graph.device)
+
+    def _slice_ring(self, distance: int, num_rows: int) -> SparseMatrix:
+        """The first rows of a ring of the graph, its columns numbered within the field."""
+        rowptr, col, values = self._graph.ring(distance).rows(self._ids[:num_rows])._arrays
+        local = self._graph._local
+        try:
+            local[self._ids] = np.arange(self.num_nodes, dtype=np.int32)
+            col = local[col]
+        finally:
+            local[self._ids] = -1
+        ring = SparseMatrix._from_arrays(rowptr, col, values, (num_rows, self.num_nodes))
+        return ring.to(device=self._graph.device)
 
     def _make_head(self, num_targets: int) -> Field:
         if self.is_peer:
@@ -363,6 +402,6 @@ def _times(rows: Tensor | SparseMatrix, weight: Tensor) -> Tensor:
 
 
 def _self_loops(num_nodes: int, graph: Graph) -> SparseMatrix:
-    numbers = torch.arange(num_nodes + 1, dtype=torch.int32)
-    ones = torch.ones(num_nodes, dtype=graph.dtype)
-    return SparseMatrix(numbers, numbers[:-1], ones, (num_nodes, num_nodes)).to(device=graph.device)
+    numbers = np.arange(num_nodes + 1, dtype=np.int32)
+    ones = np.ones(num_nodes, dtype=graph.adjacency.scipy().dtype)
+    return SparseMatrix._from_arrays(numbers, numbers[:-1], ones, (num_nodes, num_nodes)).to(device=graph.device)

@@ -23,7 +23,7 @@ from fgsam.graph.arrays import (
     symmetrised,
 )
 from fgsam.graph.convert import arrays_of_networkx, arrays_of_pyg
-from fgsam.graph.normalise import normalised
+from fgsam.graph.normalise import normalised, ring_weights, two_hop_pairs
 from fgsam.graph.sparse import SparseMatrix
 from fgsam.typing import Boundary, EdgeKind
 
@@ -280,6 +280,28 @@ class Graph:
         weights: SparseMatrix = self._remember("weights", edges, lambda: normalised(self.adjacency, edges))
         return weights
 
+    def ring(self, distance: int) -> SparseMatrix:
+        """The nodes exactly so many in-edges away from each node, without self-loops, weighted and computed once.
+
+        Args:
+            distance: 1 or 2 hops.
+
+        Returns:
+            ``1 / sqrt(d_i d_j)`` where ``j`` lies at that distance from ``i``, shape ``[num_nodes, num_nodes]``.
+            ``d_i`` counts the entries of row ``i`` and ``d_j`` those of column ``j``: the same on an undirected graph.
+            Parallel edges count once, and edge weights do not count.
+
+        Raises:
+            ValueError: If ``distance`` is neither, or the pairs at most two hops apart would exceed ``memory_mb``.
+
+        Source:
+            Zhu et al., Beyond Homophily in Graph Neural Networks, 2020, section 3.2.
+        """
+        if distance not in (1, 2):
+            raise ValueError(f"Expected 'distance' to be 1 or 2 (got distance={distance})")
+        ring: SparseMatrix = self._remember("ring", str(distance), lambda: self._make_ring(distance))
+        return ring
+
     def both_directions(self) -> SparseMatrix:
         """The edges followed either way, as a pattern: the adjacency itself where every edge has its reverse."""
         if not self.is_directed:
@@ -448,6 +470,18 @@ class Graph:
         per_node = (adjacency[sample] @ features).nnz / len(sample)
         fits = per_node * self.num_nodes * (4 + self.x.values.element_size()) <= budget
         return bool(fits and entries_kept < KEEP_BELOW * entries_plain)
+
+    def _make_ring(self, distance: int) -> SparseMatrix:
+        if distance == 2:
+            num_pairs = two_hop_pairs(self.adjacency)
+            size_mb = num_pairs * (4 + self.adjacency.values.element_size()) / 2**20
+            if size_mb > self.memory_mb or num_pairs >= 2**31:
+                raise ValueError(
+                    f"Expected the two-hop neighbourhoods of graph '{self.name}' to fit in memory_mb={self.memory_mb} "
+                    f"(got about {num_pairs:,} pairs of nodes, {size_mb:,.0f} MiB). Raise graph.memory_mb, or take an "
+                    "encoder that needs none: any but h2gcn."
+                )
+        return ring_weights(self.adjacency, distance)
 
     def _multiply(self, edges: EdgeKind) -> Tensor | SparseMatrix:
         adjacency = self.weights(edges)

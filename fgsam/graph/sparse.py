@@ -153,7 +153,8 @@ class SparseMatrix:
         ``jvp``, ``vmap``, ``hessian``).
 
         Args:
-            dense: Right factor, shape ``[num_columns, width]``, of this matrix's dtype and device.
+            dense: Right factor, shape ``[num_columns, width]``, of this matrix's dtype and device. Where autocast is
+                on, it is brought to that dtype.
 
         Returns:
             The product, shape ``[num_rows, width]``.
@@ -164,6 +165,8 @@ class SparseMatrix:
         """
         if dense.dim() != 2 or dense.size(0) != self.shape[1]:
             raise ValueError(f"Expected 'dense' of shape [{self.shape[1]}, width] (got {list(dense.shape)})")
+        if torch.is_autocast_enabled(self.device.type):
+            dense = dense.to(self.dtype)
         if dense.dtype != self.dtype:
             raise TypeError(f"Expected 'dense' of the matrix's type {self.dtype} (got {dense.dtype}). Convert either.")
         return _product(self, dense, is_transposed=False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy as is_uninitialised
 
+from fgsam.checks import check_not_cached
 from fgsam.graph.field import Field
 
 FieldForward = Callable[[nn.Module, Field], Tensor]
@@ -92,16 +93,7 @@ def refuse_cached(module: nn.Module) -> None:
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"Expected 'module' to be a torch.nn.Module (got {type(module).__name__})")
-    names = [f"'{name or 'module'}' ({type(part).__name__})" for name, part in module.named_modules() if _caches(part)]
-    if names:
-        raise ValueError(
-            f"Expected layers that look at the edges they are given (got cached=True in {', '.join(names)}). "
-            "Build them with cached=False: each field has edges of its own."
-        )
-
-
-def _caches(part: nn.Module) -> bool:
-    return getattr(part, "cached", False) is True
+    check_not_cached(module)
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:

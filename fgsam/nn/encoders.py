@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from torch import Tensor, nn
 
@@ -12,6 +12,8 @@ from fgsam.typing import Boundary, EdgeKind
 if TYPE_CHECKING:
     from fgsam.graph.graph import Graph
     from fgsam.typing import NodeIds
+
+KEEP_IDENTITY = "Nothing: on a self-loop the propagation is the identity."
 
 
 class Encoder(nn.Module):
@@ -25,6 +27,7 @@ class Encoder(nn.Module):
         densifies: Whether it writes out the zeros of sparse feature rows, which costs memory.
         num_hops: How far it reads.
         dim: Length of an embedding.
+        peer_rule: For a built-in encoder, verdict and advice of :func:`fgsam.nn.peer.peer_report`.
     """
 
     edges: EdgeKind = "raw"
@@ -34,13 +37,14 @@ class Encoder(nn.Module):
     densifies: bool = False
     num_hops: int
     dim: int
+    peer_rule: tuple[str, str] = ("defined", KEEP_IDENTITY)
 
     def forward(self, field: Field) -> Tensor:
         """Embed the targets of a field, shape ``[field.num_targets, dim]``."""
         raise NotImplementedError(f"{type(self).__name__} has to define forward(field)")
 
 
-def is_built_in(module: nn.Module) -> bool:
+def is_built_in(module: nn.Module) -> TypeGuard[Encoder]:
     """Whether a module is one of this package's own encoders, which are exact and have a peer by construction."""
     return isinstance(module, Encoder) and type(module).__module__.startswith("fgsam.nn.") and not module.densifies
 
@@ -60,8 +64,8 @@ def field_of(encoder: Encoder, graph: Graph, nodes: NodeIds, *, peer: bool = Fal
     if graph.is_weighted and not encoder.uses_weights:
         raise ValueError(
             f"Expected an encoder that takes edge weights, since graph '{graph.name}' has them "
-            f"(got {type(encoder).__name__}, which would drop them). Use gcn, sgc, sage, gin or appnp, "
-            "or build the graph without edge_weight."
+            f"(got {type(encoder).__name__}, which would drop them). Use gcn, sgc, sage, gin, appnp, "
+            "gcnii or gprgnn, or build the graph without edge_weight."
         )
     hops = 0 if peer else encoder.num_hops
     return graph.field(

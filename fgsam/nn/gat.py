@@ -82,5 +82,6 @@ class GAT(Encoder):
         share = (score - top[target]).exp()
         total = share.new_zeros(num_rows, self.heads).index_add(0, target, share)
         attention = (share / total[target]).unsqueeze(-1)
-        averaged: Tensor = h.new_zeros(num_rows, *h.shape[1:]).index_add(0, target, attention * h[source])
+        messages = attention * h[source]
+        averaged: Tensor = messages.new_zeros(num_rows, *h.shape[1:]).index_add(0, target, messages)
         return averaged

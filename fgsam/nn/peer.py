@@ -11,25 +11,40 @@ from torch_geometric.nn import MessagePassing
 
 from fgsam.graph.field import Field
 from fgsam.nn.calling import FieldForward, refuse_cached
-from fgsam.nn.encoders import is_built_in
+from fgsam.nn.encoders import KEEP_IDENTITY, is_built_in
 from fgsam.nn.probing import describe, fresh_copy, moved_rows, path_field, rows_field, seeded_rows
 from fgsam.nn.reach import reach
 
 _NUM_ROWS = 64
 _PATH_LENGTH = 8
 
-_IDENTITY = ("GCNConv", "SGConv", "SSGConv", "APPNP", "ClusterGCNConv", "GCN2Conv", "MixHopConv", "EGConv")
-_ATTENTION = ("GATConv", "GATv2Conv", "SuperGATConv", "AGNNConv")
+_IDENTITY = ("GCNConv", "SGConv", "SSGConv", "APPNP", "ClusterGCNConv", "GCN2Conv", "MixHopConv", "EGConv", "PDNConv")
+_ATTENTION = ("GATConv", "GATv2Conv", "SuperGATConv", "AGNNConv", "FeaStConv")
 _TWO_READINGS = (
     "SAGEConv", "GINConv", "TransformerConv", "GraphConv", "TAGConv", "ARMAConv", "LEConv", "ResGatedGraphConv",
     "PNAConv", "GENConv", "GatedGraphConv", "HypergraphConv", "LGConv", "GeneralConv", "CGConv", "FiLMConv",
-    "SimpleConv",
+    "SimpleConv", "WLConvContinuous",
 )  # fmt: skip
-_OWN_NEIGHBOURS = ("DynamicEdgeConv", "GravNetConv", "XConv")
+_FINDS_NEIGHBOURS = "It finds neighbours by itself and reads no edges: choose a layer that takes edge_index."
+_NOT_TO_BE_RUN = {
+    "DynamicEdgeConv": _FINDS_NEIGHBOURS,
+    "GravNetConv": _FINDS_NEIGHBOURS,
+    "XConv": _FINDS_NEIGHBOURS,
+    "MeshCNNConv": "It reads exactly four edges of every row: choose a layer for any number of neighbours.",
+    "SparseLinear": "Its weights belong to the nodes of one graph, and a field renumbers nodes: use shared weights.",
+}
+"""Layers that are refused without running them: rows and edges alone do not say what they compute."""
+_WITHOUT_PEER = {
+    **_NOT_TO_BE_RUN,
+    "EdgeConv": "Its messages are differences of rows, zero on a self-loop: use SAGEConv or GraphConv.",
+    "MFConv": "Its weights belong to degrees, and of these a self-loop trains those of degree 1 alone: use GraphConv.",
+}
 
-_KEEP_IDENTITY = "Nothing: on a self-loop the propagation is the identity."
 _KEEP_SELF_LOOPS = "Nothing: rows see themselves through a self-loop, so that all weights stay alive."
 _GNN_TERM = "Nothing: the graph's term of the gradient alone moves these parameters."
+_BY_ITSELF = (
+    "Normalise each row by itself, as torch.nn.LayerNorm does, and leave out attention and pooling over the whole graph"
+)
 
 
 @dataclass(frozen=True)
@@ -40,9 +55,10 @@ class PeerLayer:
         name: Name of the submodule; empty for the module itself.
         kind: Its class.
         verdict: ``"defined"``: propagation becomes the identity. ``"self-loop"``: no edges and self-loops give two
-            different peers, of which the self-loops are taken. ``"measured"``: a class without a rule, whose rows were
-            found to be independent. ``"row-wise"``: it never looked at edges. ``"row-coupled"``: its rows
-            depend on each other. ``"undefined"``: there is no peer.
+            different peers, of which the self-loops are taken. ``"chosen"``: it leaves self-loops out, and an option
+            names its peer. ``"measured"``: a class without a rule, whose rows were found to be independent.
+            ``"row-wise"``: it never looked at edges. ``"row-coupled"``: its rows depend on each other.
+            ``"undefined"``: there is no peer.
         dead: Parameters that get a gradient on a graph, but none in the peer.
         advice: What to do about it.
     """
@@ -85,7 +101,7 @@ class PeerReport:
             "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4])) for row in rows
         ]
         if self.coupled:
-            lines.append(f"Rows depend on each other through {', '.join(self.coupled)}: normalise each row by itself.")
+            lines.append(f"Rows depend on each other through {', '.join(self.coupled)}. {_BY_ITSELF}.")
         return "\n".join(lines)
 
 
@@ -118,7 +134,7 @@ def peer_report(
     width = _width(module, num_features)
     names = _layer_names(module)
     parts = {name: module.get_submodule(name) for name in names}
-    if any(_class_in(part, _OWN_NEIGHBOURS) for part in parts.values()):
+    if any(_class_in(part, tuple(_NOT_TO_BE_RUN)) for part in parts.values()):
         return PeerReport(tuple(_judge(name, part, (), None, ()) for name, part in parts.items()), ())
     peer = _peer_field(module, width)
     dead = _without_gradient(module, peer, forward) - _without_gradient(
@@ -160,8 +176,8 @@ def check_peer(
         )
     if report.coupled and not (allow_inexact or getattr(module, "allow_inexact", False)):
         raise ValueError(
-            f"Expected peer rows that do not depend on each other (got {', '.join(report.coupled)}). Normalise each "
-            "row by itself, as torch.nn.LayerNorm does, or pass allow_inexact=True."
+            f"Expected peer rows that do not depend on each other (got {', '.join(report.coupled)}). {_BY_ITSELF}, "
+            "or pass allow_inexact=True."
         )
     return report
 
@@ -175,9 +191,9 @@ def _width(module: nn.Module, num_features: int | None) -> int:
     )
 
 
-def _peer_field(module: nn.Module, num_features: int, poisoned: int | None = None) -> Field:
+def _peer_field(module: nn.Module, num_features: int, num_poisoned: int = 0) -> Field:
     x = torch.randn(_NUM_ROWS, num_features, generator=torch.Generator().manual_seed(0))
-    return rows_field(x, torch.zeros(2, 0, dtype=torch.int64), 0, like=module, poisoned=poisoned)
+    return rows_field(x, torch.zeros(2, 0, dtype=torch.int64), 0, like=module, poisoned=range(num_poisoned))
 
 
 def _layer_names(module: nn.Module) -> list[str]:
@@ -247,16 +263,19 @@ def _count_messages(module: nn.Module, field: Field, forward: FieldForward | Non
 def _coupled(module: nn.Module, num_features: int, forward: FieldForward | None) -> tuple[str, ...]:
     """Name what makes peer rows depend on each other in training or evaluation mode."""
     for is_training in (False, True):
-        clean, poisoned = (_peer_rows(module, num_features, forward, is_training, row) for row in (None, 0))
-        if moved_rows(clean, poisoned)[1:].any():
+        # Half of them, since pooling may have kept a single row in any case.
+        clean, poisoned = (
+            _peer_rows(module, num_features, forward, is_training, count) for count in (0, _NUM_ROWS // 2)
+        )
+        if moved_rows(clean, poisoned)[_NUM_ROWS // 2 :].any():
             return reach(module, num_features, forward=forward).culprits or (type(module).__name__,)
     return ()
 
 
 def _peer_rows(
-    module: nn.Module, num_features: int, forward: FieldForward | None, is_training: bool, poisoned: int | None
+    module: nn.Module, num_features: int, forward: FieldForward | None, is_training: bool, num_poisoned: int
 ) -> Tensor:
-    field = _peer_field(module, num_features, poisoned)
+    field = _peer_field(module, num_features, num_poisoned)
     with torch.no_grad():
         return seeded_rows(fresh_copy(module, field, is_training=is_training, forward=forward), field, forward)
 
@@ -266,7 +285,7 @@ def _judge(
 ) -> PeerLayer:
     verdict, advice = _verdict(part, num_messages)
     if describe(name, part) in coupled:
-        verdict, advice = "row-coupled", "Normalise each row by itself, as torch.nn.LayerNorm does."
+        verdict, advice = "row-coupled", f"{_BY_ITSELF}."
     if dead and verdict in ("defined", "self-loop", "row-wise"):
         advice = _GNN_TERM
     return PeerLayer(name, type(part).__name__, verdict, dead, advice)
@@ -274,15 +293,16 @@ def _judge(
 
 def _verdict(part: nn.Module, num_messages: int | None) -> tuple[str, str]:
     """Judge a layer by its class, or by what was measured when its class has no rule."""
-    if _class_in(part, _OWN_NEIGHBOURS):
-        return "undefined", "It finds neighbours by itself and reads no edges: choose a layer that takes edge_index."
-    if _class_in(part, ("EdgeConv",)):
-        return "undefined", "Its messages are differences of rows, zero on a self-loop: use SAGEConv or GraphConv."
+    for kind, advice in _WITHOUT_PEER.items():
+        if _class_in(part, (kind,)):
+            return "undefined", advice
     if _class_in(part, ("ChebConv",)) and len(part.lins) >= 3:  # type: ignore[arg-type]
         return "undefined", "It strips self-loops and its peer is an alternating sum: use K=1, TAGConv or GCNConv."
-    if _class_in(part, (*_IDENTITY, *_ATTENTION, "ChebConv")) or is_built_in(part):
+    if is_built_in(part):
+        return part.peer_rule
+    if _class_in(part, (*_IDENTITY, *_ATTENTION, "ChebConv")):
         adds_loops = getattr(part, "add_self_loops", True)
-        return ("defined", _KEEP_IDENTITY) if adds_loops else ("self-loop", _KEEP_SELF_LOOPS)
+        return ("defined", KEEP_IDENTITY) if adds_loops else ("self-loop", _KEEP_SELF_LOOPS)
     if _class_in(part, ("FAConv",)):
         return "defined", "Nothing: on a self-loop every row is gated by itself."
     if num_messages == 0:

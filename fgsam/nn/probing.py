@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fgsam.graph.field import Field
 from fgsam.graph.graph import Graph
-from fgsam.nn.calling import FieldForward, call, is_lazy
+from fgsam.nn.calling import FieldForward, call, calling_of, is_lazy
 
 NUM_UNRELATED = 5
 """Nodes of the component that no path leads to."""
@@ -43,7 +43,8 @@ def path_field(
     edges = torch.cat((torch.stack((starts, starts + 1)), torch.stack((starts + 1, starts))), dim=1)
     # Drawn for the longer graph, so that leaving out the unrelated path leaves the other rows alone.
     rows = torch.randn(num_nodes + NUM_UNRELATED, num_features, generator=torch.Generator().manual_seed(_SEED))
-    return rows_field(rows[:num_nodes], edges, 1, like=like, poisoned=poisoned, is_weighted=is_weighted)
+    at = () if poisoned is None else (poisoned,)
+    return rows_field(rows[:num_nodes], edges, 1, like=like, poisoned=at, is_weighted=is_weighted)
 
 
 def rows_field(
@@ -52,7 +53,7 @@ def rows_field(
     num_hops: int,
     *,
     like: nn.Module,
-    poisoned: int | None = None,
+    poisoned: Sequence[int] = (),
     is_weighted: bool = False,
 ) -> Field:
     """Build a field with every node a target.
@@ -62,15 +63,15 @@ def rows_field(
         edge_index: Directed edges, shape ``[2, num_edges]``.
         num_hops: At least 1 for all edges; 0 for rows that see only themselves.
         like: Module that says the meaning of the edges, the floating type and the device.
-        poisoned: Node whose features are NaN.
+        poisoned: Nodes whose features are NaN.
         is_weighted: Give the edges weights of their own.
     """
     dtype, device = _placement(like)
     labels = torch.zeros(len(x), dtype=torch.int64)
     weight = torch.linspace(0.5, 1.5, edge_index.size(1)) if is_weighted else None
     graph = Graph.from_arrays(x, edge_index, labels, directed=True, edge_weight=weight)
-    if poisoned is not None:  # from_arrays refuses NaN
-        x = x.index_fill(0, torch.tensor([poisoned]), float("nan"))
+    if poisoned:  # from_arrays refuses NaN
+        x = x.index_fill(0, torch.tensor(list(poisoned)), float("nan"))
     graph = Graph(
         x,
         graph.labels,
@@ -95,21 +96,28 @@ def own_randomness(device: torch.device | None = None) -> Iterator[None]:
 
 def fresh_copy(module: nn.Module, field: Field, *, is_training: bool, forward: FieldForward | None = None) -> nn.Module:
     """Copy a module into training or evaluation mode; lazy channels of the copy get their shape from the field."""
-    copied = copy.deepcopy(module).train(is_training)
+    copied = copied_module(module).train(is_training)
     if is_lazy(copied):
         with own_randomness(field.node_ids.device), torch.no_grad():
-            call(copied, field, forward)
+            _run(copied, field, forward)
     return copied
+
+
+def copied_module(module: nn.Module) -> nn.Module:
+    """Copy a module, also one that keeps tensors of its last pass, such as the attention of SuperGATConv."""
+    kept = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
+    return copy.deepcopy(module, {id(value): value.detach() for value in kept if not value.is_leaf})
 
 
 def seeded_rows(module: nn.Module, field: Field, forward: FieldForward | None = None) -> Tensor:
     """Run a module on a field with the same random numbers each time, shape ``[field.num_targets, dim]``.
 
     Raises:
-        ValueError: If it does not return one row for each target.
+        ValueError: If it fails on rows and edges, or does not return one row for each target.
+        TypeError: If its ``forward`` takes other arguments.
     """
     with own_randomness(field.node_ids.device):
-        return checked_rows(call(module, field, forward), field, type(module).__name__)
+        return checked_rows(_run(module, field, forward), field, type(module).__name__)
 
 
 def describe(name: str, part: nn.Module) -> str:
@@ -134,6 +142,19 @@ def moved_rows(before: Tensor, after: Tensor, rtol: float = 0.0) -> Tensor:
         return torch.ones(before.size(0), dtype=torch.bool)
     same = torch.isclose(before, after, rtol=rtol, atol=rtol) if rtol else before == after
     return ~same.flatten(1).all(dim=1) if before.dim() > 1 else ~same
+
+
+def _run(module: nn.Module, field: Field, forward: FieldForward | None) -> Tensor:
+    if forward is None:
+        calling_of(module)
+    try:
+        return call(module, field, forward)
+    except Exception as error:
+        raise ValueError(
+            f"Expected {type(module).__name__} to run on the features and edges of a small graph (got "
+            f"{type(error).__name__}: {error}). If it needs other inputs, give the function that calls it: "
+            "forward=lambda module, field: ..."
+        ) from error
 
 
 def _placement(module: nn.Module) -> tuple[torch.dtype, torch.device]:

@@ -173,6 +173,46 @@ def test_second_derivative_is_the_slope_of_the_gradient(name, peer):
     assert float((second - numeric).norm() / numeric.norm()) < 1e-5
 
 
+@pytest.mark.parametrize("peer", [False, True], ids=["field", "peer"])
+def test_a_field_that_torch_func_sees_first_gives_the_same_gradient(name, peer):
+    encoder, graph = build(name), tiny_graph()
+    parameters = dict(encoder.named_parameters())
+    fresh = field_of(encoder, graph, TARGETS, peer=peer)
+    found = torch.func.grad(lambda p: torch.func.functional_call(encoder, p, (fresh,)).square().sum())(parameters)
+    loss = encoder(field_of(encoder, graph, TARGETS, peer=peer)).square().sum()
+    wanted = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    for parameter, gradient in zip(parameters, wanted, strict=True):
+        assert found[parameter].count_nonzero() == 0 if gradient is None else torch.equal(found[parameter], gradient)
+
+
+@pytest.mark.parametrize("density", [1.0, 0.1], ids=["dense", "sparse"])
+@pytest.mark.parametrize("peer", [False, True], ids=["field", "peer"])
+def test_autocast_changes_little(name, density, peer):
+    encoder, graph = build(name).float(), tiny_graph(density=density).to(dtype=torch.float32)
+    field = field_of(encoder, graph, TARGETS, peer=peer)
+    rows = encoder(field)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = encoder(field)
+    wanted_gradient, found_gradient = (gradient(encoder, r.float()).detach() for r in (rows, found))
+    assert float((found.float() - rows).detach().norm() / rows.detach().norm()) < 0.05
+    assert float((found_gradient - wanted_gradient).norm() / wanted_gradient.norm()) < 0.1
+    assert found_gradient.dtype == torch.float32
+
+
+def test_edge_weights_enter_or_are_refused(name):
+    encoder, (x, edges, labels) = build(name), arrays()
+    weight = np.linspace(0.5, 1.5, edges.shape[1])
+    graph = Graph.from_arrays(x, edges, labels, directed=True, edge_weight=weight)
+    if not encoder.uses_weights:
+        with pytest.raises(ValueError, match="takes edge weights"):
+            field_of(encoder, graph, TARGETS)
+        return
+    rows, plain = (encoder(field_of(encoder, g, TARGETS)) for g in (graph, tiny_graph()))
+    full = encoder(everything(encoder, graph))[TARGETS]
+    torch.testing.assert_close(rows, full, rtol=1e-12, atol=1e-12)
+    assert torch.equal(rows, plain) is (encoder.num_hops == 0)
+
+
 def test_dropout_acts_in_training_only(name):
     encoder = build(name)
     field = field_of(encoder, tiny_graph(), TARGETS)

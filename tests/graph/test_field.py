@@ -4,7 +4,7 @@ import scipy.sparse
 import torch
 
 from fgsam.graph.graph import Graph
-from tests.twins.graphs import dense_normalised, nodes_within, random_graph
+from tests.twins.graphs import dense_normalised, dense_ring, nodes_within, random_graph
 
 TARGETS = [7, 3, 39, 1]  # 39 is isolated
 
@@ -49,6 +49,27 @@ def test_two_layers_on_a_field_equal_two_layers_on_the_graph(graph, edges, kept,
     field = graph.field(TARGETS, 2, edges=edges, kept=kept, boundary=boundary)
     result = field.propagate(torch.tanh(field.first_product(weight, propagate=True)), 0)
     torch.testing.assert_close(result, expected[TARGETS], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("boundary", ["narrow", "closed"])
+@pytest.mark.parametrize("distance", [1, 2])
+def test_sums_over_a_ring_equal_those_on_the_graph(graph, boundary, distance):
+    field = graph.field(TARGETS, 4, boundary=boundary)
+    matrix = dense_ring(graph, distance)
+    h = field.propagate_ring(torch.tanh(field.propagate_ring(field.x, 2, distance)), 0, distance)
+    expected = matrix @ torch.tanh(matrix @ graph.x)
+    torch.testing.assert_close(h, expected[TARGETS], rtol=0, atol=1e-14)
+    head = field.head(2)
+    h = head.propagate_ring(torch.tanh(head.propagate_ring(head.x, 2, distance)), 0, distance)
+    torch.testing.assert_close(h, expected[TARGETS[:2]], rtol=0, atol=1e-14)
+
+
+def test_a_ring_needs_a_field_that_reaches_it_and_the_peer_has_none(graph):
+    field = graph.field(TARGETS, 2)
+    with pytest.raises(ValueError, match=r"a field of 3 hops \(got 2\)"):
+        field.propagate_ring(field.x, 1, 2)
+    peer = graph.field(TARGETS, 0)
+    assert peer.propagate_ring(peer.x, 0, 2).count_nonzero() == 0
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -7,7 +7,7 @@ from torch_geometric.data import Data, HeteroData
 
 from fgsam.graph.graph import Graph
 from fgsam.graph.sparse import SparseMatrix
-from tests.twins.graphs import dense_adjacency, dense_normalised, random_graph
+from tests.twins.graphs import dense_adjacency, dense_normalised, dense_ring, random_graph
 
 EDGES = [[0, 1, 2], [1, 2, 3]]
 LABELS = [0, 0, 1, 1]
@@ -24,6 +24,38 @@ def test_normalised_weights_equal_the_dense_formula(directed, edges):
     if directed:  # parallel edges add up in the dense twin, but a self-loop is one loop in both
         assert torch.equal(graph.adjacency.dense(), dense_adjacency(graph))
     torch.testing.assert_close(graph.weights(edges).dense(), dense_normalised(graph, edges), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("directed", [True, False])
+@pytest.mark.parametrize("distance", [1, 2])
+def test_rings_equal_the_sets_of_nodes_at_that_distance(directed, distance):
+    graph = random_graph(directed=directed)
+    ring = graph.ring(distance)
+    assert ring.num_entries > 0
+    torch.testing.assert_close(ring.dense(), dense_ring(graph, distance), rtol=0, atol=1e-15)
+    assert graph.ring(distance) is ring
+
+
+def test_a_ring_looks_neither_at_edge_weights_nor_at_chunks_of_rows(monkeypatch):
+    graph = random_graph()
+    weights = np.random.default_rng(0).normal(size=graph.num_edges)
+    weighted = Graph.from_arrays(graph.x, graph.edge_index, graph.labels, directed=True, edge_weight=weights)
+    monkeypatch.setattr("fgsam.graph.normalise._ROWS_AT_ONCE", 7)
+    assert torch.equal(weighted.ring(2).dense(), graph.ring(2).dense())
+
+
+def test_rings_that_do_not_fit_are_refused_with_their_size():
+    graph = graph_of(memory_mb=1e-5)
+    with pytest.raises(
+        ValueError, match=r"'own' to fit in memory_mb=1e-05 \(got about 8 pairs of nodes.*any but h2gcn"
+    ):
+        graph.ring(2)
+    assert graph.ring(1).num_entries == 6
+
+
+def test_there_are_rings_at_one_and_two_hops_only():
+    with pytest.raises(ValueError, match=r"'distance' to be 1 or 2 \(got distance=3\)"):
+        graph_of().ring(3)
 
 
 def test_symmetrised_edges_come_once_in_each_direction():

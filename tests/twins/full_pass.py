@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -98,6 +99,61 @@ def appnp(encoder: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
     return z
 
 
+def gcnii(encoder: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
+    matrix = normalised(edge_index, len(x), "sym")
+    identity = torch.eye(encoder.weights[0].size(0), dtype=x.dtype)
+    first_rows = h = torch.relu(x @ encoder.first.weight + encoder.first.bias)
+    for depth, weight in enumerate(encoder.weights, start=1):
+        beta = math.log(encoder.theta / depth + 1)
+        mixed = (1 - encoder.alpha) * (matrix @ h) + encoder.alpha * first_rows
+        h = torch.relu(mixed @ ((1 - beta) * identity + beta * weight))
+    return h @ encoder.last.weight + encoder.last.bias
+
+
+def gprgnn(encoder: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
+    matrix = normalised(edge_index, len(x), "sym")
+    first, second = encoder.layers
+    z = torch.relu(x @ first.weight + first.bias) @ second.weight + second.bias
+    powers = [z]
+    while len(powers) < len(encoder.gamma):
+        powers.append(matrix @ powers[-1])
+    return torch.stack(powers, dim=-1) @ encoder.gamma
+
+
+def h2gcn(encoder: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
+    near, far = rings(edge_index, len(x))
+    r = torch.relu(x @ encoder.first.weight + encoder.first.bias)
+    rounds = [r]
+    for _ in range(encoder.num_hops // 2):
+        r = torch.cat([near @ r, far @ r], dim=1)
+        rounds.append(r)
+    return torch.cat(rounds, dim=1) @ torch.cat([encoder.own_weight, encoder.neighbour_weight]) + encoder.bias
+
+
+def rings(edge_index: Tensor, num_nodes: int) -> list[Tensor]:
+    """The nodes exactly one and exactly two hops away as sets, then as matrices scaled by the counts of both ends."""
+    near: list[set[int]] = [set() for _ in range(num_nodes)]
+    for source, target in edge_index.t().tolist():
+        near[target].add(source)
+    near = [sources - {node} for node, sources in enumerate(near)]
+    far = [set().union(*(near[j] for j in near[i])) - near[i] - {i} for i in range(num_nodes)]
+    matrices = []
+    for ring in (near, far):
+        pairs = torch.tensor([(i, j) for i in range(num_nodes) for j in sorted(ring[i])], dtype=torch.int64)
+        pairs = pairs.reshape(-1, 2).t()
+        rows, columns = (pairs[end].bincount(minlength=num_nodes).double() for end in (0, 1))
+        weight = (rows[pairs[0]] * columns[pairs[1]]) ** -0.5
+        matrices.append(torch.sparse_coo_tensor(pairs, weight, (num_nodes, num_nodes)).coalesce())
+    return matrices
+
+
+def mlp(encoder: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
+    h = x
+    for depth, layer in enumerate(encoder.layers):
+        h = (torch.relu(h) if depth else h) @ layer.weight + layer.bias
+    return h
+
+
 def module(encoder: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
     """A wrapped module, called as its own documentation says."""
     return encoder.module(x, edge_index)
@@ -110,4 +166,8 @@ TWINS: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
     "gat": gat,
     "gin": gin,
     "appnp": appnp,
+    "gcnii": gcnii,
+    "gprgnn": gprgnn,
+    "h2gcn": h2gcn,
+    "mlp": mlp,
 }

@@ -39,6 +39,16 @@ def dense_normalised(graph: Graph, edges: str) -> Tensor:
     return matrix / sums.sqrt()[:, None] / sums.sqrt()[None, :]
 
 
+def dense_ring(graph: Graph, distance: int) -> Tensor:
+    """One over the root of both ends' counts where a node lies at just that distance from another."""
+    matrix = torch.zeros(graph.num_nodes, graph.num_nodes, dtype=torch.float64)
+    for node in range(graph.num_nodes):
+        nearer, found = (nodes_within(graph, [node], hops) for hops in (distance - 1, distance))
+        matrix[node, sorted(found - nearer)] = 1.0
+    scale = (matrix.sum(1)[:, None] * matrix.sum(0)[None, :]).sqrt()
+    return torch.where(matrix > 0, matrix / scale, 0.0)
+
+
 def nodes_within(graph: Graph, targets: list[int], num_hops: int) -> set[int]:
     """Nodes from which a target can be reached along at most ``num_hops`` edges."""
     found = set(targets)
