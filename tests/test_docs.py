@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import re
 import shlex
 from collections.abc import Iterator
@@ -9,11 +10,13 @@ from typing import Any
 
 import pytest
 import typer.main
+from torch_geometric.nn import GAT
 from typer.testing import CliRunner
 
 from fgsam.cli import app
 from fgsam.cli_tables import optimizer_table
 from fgsam.engine.config import load_config
+from fgsam.nn.peer import peer_report
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -86,6 +89,8 @@ def test_command_lines_can_be_parsed(page: Path, tmp_path: Path, monkeypatch: py
         verb, parameters = parsed(arguments)
         if verb == ["run"]:
             arguments = ["config", "show", *(parameters["settings"] or [])]
+        elif verb == ["advise"]:
+            arguments = [*arguments, "--seconds", "1"]
         elif verb == ["evaluate"] or verb[-1] in ("get", "check", "convert"):
             continue  # they read a run, the network or files, which are not here
         done = CliRunner().invoke(app, arguments)
@@ -135,3 +140,20 @@ def test_the_page_on_optimizers_has_the_table_of_the_command_line():
     assert shown[0] == [*columns, "public code"]
     expected = [[f"`{row[0]}`", *("-" if cell is None else cell for cell in row[1:])] for row in rows]
     assert [row[:-1] for row in shown[1:]] == expected
+
+
+def test_the_page_for_loops_changes_one_into_the_other_by_three_lines():
+    blocks = [(language, text) for language, text, _ in blocks_of(ROOT / "docs" / "plug_in.md")]
+    loops = [text.splitlines() for language, text in blocks if language == "python" and "for epoch in" in text]
+    before, after = loops
+    diff = [line for line in difflib.ndiff(before, after) if not line.startswith("? ")]
+    shown = [line for language, text in blocks if language == "diff" for line in text.splitlines()]
+    removed, added = ([line[1:] for line in shown if line.startswith(sign)] for sign in "-+")
+    assert removed == [line[2:] for line in diff if line.startswith("- ")]
+    assert added == [line[2:] for line in diff if line.startswith("+ ")]
+    assert len(added) == 3
+
+
+def test_the_page_for_loops_shows_the_report_of_a_peer():
+    (shown,) = [text for language, text, _ in blocks_of(ROOT / "docs" / "plug_in.md") if language == "text"]
+    assert shown.rstrip("\n") == str(peer_report(GAT(8, 16, num_layers=2, out_channels=4)))
