@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def check_positive(**values: float) -> None:
@@ -58,3 +62,14 @@ def suggest(name: str, choices: Iterable[str]) -> str:
     if near:
         return f"Did you mean {' or '.join(repr(choice) for choice in near)}?"
     return f"Choices: {', '.join(known)}."
+
+
+def check_not_cached(module: nn.Module) -> None:
+    """Raise ``ValueError`` if a layer, built with ``cached=True``, would use the edges of its first pass again."""
+    cached = [(name, part) for name, part in module.named_modules() if getattr(part, "cached", False) is True]
+    if cached:
+        names = [f"'{name or 'module'}' ({type(part).__name__})" for name, part in cached]
+        raise ValueError(
+            f"Expected layers that look at the edges they are given (got cached=True in {', '.join(names)}). "
+            "Build them with cached=False: each field has edges of its own, and so has the peer."
+        )

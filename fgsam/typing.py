@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    Closure = Callable[[], Tensor]
+    Closure = Callable[[], Tensor | Iterator[Tensor]]
     NodeIds = Tensor | np.ndarray | Sequence[int]
 
 EdgeKind = Literal["raw", "row", "sym"]

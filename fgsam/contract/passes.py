@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -137,6 +137,26 @@ def every_kind_of_closure_gives_the_same_step(subject: Subject, how: str) -> Non
         expect_close(value.double(), expected[key].double(), f"'{key}' with closures of kind {how}")
 
 
+@PROMISES.check()
+def micro_episodes_give_the_step_of_all_queries_together(subject: Subject) -> None:
+    """A closure may yield the losses of one part of the queries after the other."""
+    found: list[dict[str, Tensor]] = []
+    for num_parts in (1, 2):
+        net = Net().eval()
+
+        def in_parts(losses: Losses, num_parts: int = num_parts) -> Callable[[], Iterator[Tensor]]:
+            return lambda: (losses().chunk(num_parts)[i] for i in range(num_parts))
+
+        optimizer = subject.build(net)
+        closures = [in_parts(net.gnn), in_parts(net.peer)][: 2 if subject.rule.peer == "required" else 1]
+        torch.manual_seed(3)
+        for _ in range(3):
+            optimizer.step(*closures)
+        found.append(weights(net))
+    for key, value in found[0].items():
+        expect_close(found[1][key], value, f"'{key}' with two micro-episodes", rtol=1e-9, atol=1e-11)
+
+
 @PROMISES.check(applies=lambda subject: subject.rule.needs_vectors)
 def a_single_loss_is_refused_where_queries_are_weighed(subject: Subject) -> None:
     """The message says what to return."""
@@ -202,7 +222,7 @@ def closures_that_are_missing_or_not_wanted_are_refused(subject: Subject) -> Non
     net = Net()
     optimizer = subject.build(net)
     name = subject.rule.rule
-    expect_error(TypeError, "Expected 'closure' to be a function", lambda: optimizer.step(None))  # type: ignore[arg-type]
+    expect_error(TypeError, "Expected 'closure' to be a function", lambda: optimizer.step())
     if subject.rule.peer == "required":
         expect_error(TypeError, f"Expected 'peer_closure' for rule '{name}'", lambda: optimizer.step(net.gnn))
     else:

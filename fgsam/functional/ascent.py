@@ -68,6 +68,23 @@ def asam_perturbation(params: Sequence[Tensor], grads: Grads, radii: Sequence[fl
     return scale(_times(scaled, sizes), _by_radii(radii, inverse(norm(scaled))))
 
 
+def clipped(grads: Grads, max_norm: float) -> Grads:
+    """Shorten a vector that is longer than a given length, as ``torch.nn.utils.clip_grad_norm_`` does.
+
+    Args:
+        grads: One tensor for each parameter.
+        max_norm: Largest norm over all tensors together, positive.
+
+    Returns:
+        New tensors; those of a vector that is short enough have the same values.
+
+    Example:
+        >>> clipped([torch.tensor([3.0, 4.0]), None], 1.0)
+        [tensor([0.6000, 0.8000]), None]
+    """
+    return scale(grads, torch.clamp(max_norm / (norm(grads) + 1e-6), max=1.0))
+
+
 def inverse(length: Tensor, guard: float = 0.0) -> Tensor:
     """Divide one by a length plus a guard, giving zero where the length is zero or too small to be divided by."""
     guarded = length + guard if guard else length

@@ -1,4 +1,4 @@
-"""Confidence intervals of a mean."""
+"""Confidence intervals of a mean and of a share."""
 
 from __future__ import annotations
 
@@ -40,3 +40,28 @@ def mean_interval(scores: Tensor, level: float = 0.95) -> tuple[float, float]:
         return float(values[0]), math.inf
     z = NormalDist().inv_cdf((1 + level) / 2)
     return float(values.mean()), z * float(values.std()) / math.sqrt(len(values))
+
+
+def share_interval(num_right: int, num_all: int, level: float = 0.95) -> tuple[float, float]:
+    """Share of right answers and the half-width of its binomial interval, ``z * sqrt(p * (1 - p) / n)``.
+
+    The interval covers one source of chance, which nodes are tested, for fixed weights. It says nothing about another
+    division of the nodes or another seed.
+
+    Args:
+        num_right: Right answers.
+        num_all: All answers, at least 1.
+        level: Coverage, between 0 and 1, both excluded.
+
+    Raises:
+        ValueError: If there are no answers, or more right ones than there are.
+
+    Example:
+        >>> share, half_width = share_interval(80, 100)
+        >>> print(f"{share:.2f} +- {half_width:.2f}")
+        0.80 +- 0.08
+    """
+    if not 0 <= num_right <= num_all or num_all < 1:
+        raise ValueError(f"Expected at least one answer, and no more right ones (got {num_right} of {num_all})")
+    share = num_right / num_all
+    return share, NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(share * (1 - share) / num_all)

@@ -48,9 +48,8 @@ def largest(scores: Sequence[Tensor], count: int) -> list[Tensor]:
     else:
         # Selecting is linear in the number of entries; sorting is not.
         threshold = flat.kthvalue(len(flat) - count + 1).values
-        marked = flat > threshold
-        ties = (flat == threshold).nonzero().squeeze(1)
-        marked[ties[: count - int(marked.sum())]] = True
+        above, ties = flat > threshold, flat == threshold
+        marked = above | (ties & (ties.cumsum(0) <= count - above.sum()))
     parts = torch.split(marked, [score.numel() for score in scores])
     return [part.view(score.shape).to(score.device) for part, score in zip(parts, scores, strict=True)]
 

@@ -174,23 +174,36 @@ def scale_(grads: Grads, factor: float | Tensor) -> Grads:
     return list(grads)
 
 
+def divide(grads: Grads, divisor: int) -> Grads:
+    """Divide every entry by a number."""
+    present = [grad for grad in grads if grad is not None]
+    return _spread(grads, list(torch._foreach_div(present, divisor)) if present else [])
+
+
 def shift_(tensors: list[Tensor], moves: list[Tensor], factors: list[Tensor]) -> None:
     """Add to each tensor its move times its factor, a tensor without dimensions."""
     if not tensors:
         return
     is_shared = all(factor is factors[0] for factor in factors)
-    if is_shared and all(t.is_cpu and t.dtype == m.dtype for t, m in zip(tensors, moves, strict=True)):
-        # To read a number costs nothing here, while an accelerator would have to be waited for.
+    if is_shared and all(_is_near(t) and t.dtype == m.dtype for t, m in zip(tensors, moves, strict=True)):
         torch._foreach_add_(tensors, moves, alpha=factors[0].item())
         return
     for tensor, move, factor in zip(tensors, moves, factors, strict=True):
-        tensor.addcmul_(move.to(tensor.dtype), factor.to(tensor))
+        if _is_near(factor) and not _is_near(tensor):
+            tensor.add_(move.to(tensor.dtype), alpha=factor.item())
+        else:
+            tensor.addcmul_(move.to(tensor.dtype), factor.to(tensor))
 
 
 def copy_each_(tensors: list[Tensor], sources: list[Tensor]) -> None:
     """Copy the values of each source."""
     if tensors:
         torch._foreach_copy_(tensors, sources)
+
+
+def _is_near(tensor: Tensor) -> bool:
+    """Whether to read a number of a tensor costs nothing, while an accelerator would have to be waited for."""
+    return tensor.is_cpu
 
 
 def _like(factor: Tensor, tensor: Tensor) -> Tensor:

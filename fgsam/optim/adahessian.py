@@ -45,7 +45,8 @@ class AdaHessian(SecondOrder):
         averaging: ``"kernels"`` (the released default for images), ``"rows"`` (the released default for other
             networks: kernels and rows) or ``"none"``.
         form: ``"paper"`` or ``"code"``.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
+        **base_options: Further arguments of ``SharpnessAware``, as ``max_norm``.
 
     Example:
         >>> import torch
@@ -76,6 +77,7 @@ class AdaHessian(SecondOrder):
         averaging: Literal["kernels", "rows", "none"] = "kernels",
         form: Literal["paper", "code"] = "paper",
         nonfinite: Nonfinite = "raise",
+        **base_options: Any,
     ) -> None:
         check_choice(("kernels", "rows", "none"), averaging=averaging)
         check_choice(("paper", "code"), form=form)
@@ -89,6 +91,7 @@ class AdaHessian(SecondOrder):
             eps=eps,
             weight_decay=weight_decay,
             hessian_power=hessian_power,
+            **base_options,
         )
 
     def measure(self, diagonal: Grads) -> Grads:

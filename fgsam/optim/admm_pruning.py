@@ -33,7 +33,7 @@ class ADMMPruning(Splitter):
         num_steps: Step at which it reaches its end, at least 1: the length of training.
         dual_every: Steps from one projection to the next, at least 1.
         prune_biases: Whether tensors of fewer than two dimensions are pruned, too.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Source:

@@ -42,7 +42,7 @@ class AESAM(SharpnessAware):
         num_steps: Steps of the whole run, over which the threshold moves, at least 1. Without it the threshold stays
             halfway between its ends, as it is on average.
         decay: What the averages keep in each step (the paper's ``delta``), in ``[0, 1]``. Default derived.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:

@@ -30,7 +30,7 @@ class ASAM(SharpnessAware):
         base: Class of the optimizer that makes the step.
         rho: Radius, at least 0; 0 gives the base optimizer. The default 0.5 is the authors' for CIFAR-10.
         eta: Added to the absolute weights so that weights at zero can move, at least 0. The default is the authors'.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:

@@ -53,7 +53,7 @@ class AUSAM(SharpnessAware):
         rise_steps: Steps in which the upper end rises linearly from ``f_min`` to ``f_max``, at least 0. Published are
             30 of 200 epochs; the default 150 is the same share of 1000 steps.
         form: ``"unbiased"`` or ``"code"``.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Attributes:

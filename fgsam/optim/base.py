@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fgsam.checks import check_choice, check_non_negative
+from fgsam.checks import check_choice, check_non_negative, check_not_cached, check_positive
+from fgsam.functional.ascent import clipped
 from fgsam.functional.trees import Factor, Grads, copy_each_, shift_
+from fgsam.optim.backward import clear_gradients
 from fgsam.optim.guards import Buffers
-from fgsam.optim.passes import Pass, Passes, clear_gradients
+from fgsam.optim.passes import Pass, Passes
+from fgsam.optim.ranks import DataParallel, LostRankError, Ranks, check_data_parallel
+from fgsam.optim.scaling import Scaling, check_scaler, refuse_scaled_step
 
 if TYPE_CHECKING:
     from fgsam.typing import Closure
@@ -23,8 +27,8 @@ if TYPE_CHECKING:
 ModelOrParams = nn.Module | Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 """A model, or whatever PyTorch's own optimizers take: tensors, named tensors, or groups."""
 
-Nonfinite = Literal["raise", "skip"]
-"""What to do with a step whose losses or gradients are not finite."""
+Nonfinite = Literal["raise", "skip", "allow"]
+"""What to do with a step whose losses or gradients are not finite; to allow it saves the question."""
 
 STATE_VERSION = 1
 
@@ -52,12 +56,17 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
 
     - Before each pass the gradients are cleared. A closure may call ``backward`` itself or leave it to the optimizer;
       it may return a scalar, or one value a query, whose mean is then minimised.
+    - A closure that is a generator yields one such loss for each micro-episode. Each is differentiated before the next
+      is computed, and the mean over micro-episodes of their own means is minimised. Rules that weigh single queries
+      hold the graphs of all of them, and see their queries as one vector.
+    - ``torch.autocast`` may stand within the closure or around ``step``: closures see it, nothing else does.
     - Weights are moved in place and come back bit for bit, buffers move in clean passes only, and all passes of a step
       draw the same random numbers; afterwards the global random state stands where the first pass left it. All of this
       also holds when a closure raises.
     - A parameter that no pass reaches is left alone, as the base optimizer alone would do.
     - Learning rate schedulers, hooks, ``state_dict``, ``deepcopy`` and ``pickle`` work as for any PyTorch optimizer.
-      Gradient clipping or weight decay belong to the base step, at the unmoved weights.
+      Weight decay belongs to the base step, at the unmoved weights.
+    - Nothing in a step but the question whether it is finite waits for the device, except where a rule says so.
 
     Args:
         model_or_params: The model, or its parameters or parameter groups. Buffers can be guarded only if the model is
@@ -65,6 +74,19 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         base: Class of the optimizer that makes the real step from a gradient.
         nonfinite: For a loss or gradient that is not finite: ``"raise"`` a ``FloatingPointError``, or ``"skip"`` the
             step and count it in ``num_skipped``. Weights, buffers and stored vectors stay as they were either way.
+            ``"allow"`` asks nothing, so that the host never waits for the device, and takes the step whatever it is.
+        scaler: Scales the loss of every pass for half precision, and has its ``update`` called once a step: call no
+            method of it but ``state_dict``, and ``scale`` in closures that call ``backward`` themselves. A step in
+            which some pass overflows is skipped, whatever ``nonfinite`` says, and lowers the scale.
+        max_norm: Largest length of the direction that the base optimizer takes for the gradient, over all parameters;
+            a longer one is scaled down as by ``torch.nn.utils.clip_grad_norm_``.
+        data_parallel: Averages over the ranks of a process group, without any wrapper around the model. ``"global"``
+            averages every pass, so that the ranks take the step of their joint batch, and even the rule's own random
+            numbers are those of rank 0. ``"per_rank"`` lets each rank run the rule on its own loss and averages what
+            the base optimizer gets. Weights begin as those of rank 0; buffers become rank 0's after every step, if the
+            model is known. What is not finite, or raises, on one rank ends the step on all.
+        process_group: The group, by default that of all processes. It is not copied with the optimizer, which then
+            uses the default.
         group_options: Options of the rule that a parameter group may set for itself, with their defaults. They are kept
             in ``defaults`` and ``param_groups`` and are at least 0.
         **base_options: Arguments of the base optimizer: ``lr``, ``weight_decay``, ...
@@ -74,8 +96,10 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         own: The rule's own state: plain numbers, and tensors under ``name.index_of_parameter``.
 
     Raises:
-        TypeError: If ``base`` is not a class of optimizers.
-        ValueError: If the base optimizer needs a closure of its own, or has an option of the same name as the rule.
+        TypeError: If ``base`` is not a class of optimizers, or ``scaler`` no ``GradScaler``.
+        ValueError: If the base optimizer needs a closure of its own, or has an option of the same name as the rule; if
+            ``max_norm`` is not positive; if ``scaler`` or ``data_parallel`` does not suit the rule or the model.
+        RuntimeError: If ``data_parallel`` is given before there is a process group.
 
     Example:
         >>> class Descent(SharpnessAware):
@@ -107,6 +131,7 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
     """Forward and backward passes a step, in words."""
     buffers_move_at: ClassVar[Literal["weights", "moved weights"]] = "weights"
     """Where the clean pass runs."""
+    _step_supports_amp_scaling = True  # or torch.amp.GradScaler.step would fail before it reaches ``step``, which tells
 
     def __init__(
         self,
@@ -114,13 +139,30 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         base: type[torch.optim.Optimizer] = torch.optim.Adam,
         *,
         nonfinite: Nonfinite = "raise",
+        scaler: torch.amp.GradScaler | None = None,
+        max_norm: float | None = None,
+        data_parallel: DataParallel | None = None,
+        process_group: Any = None,
         group_options: Mapping[str, float] | None = None,
         **base_options: Any,
     ) -> None:
-        check_choice(("raise", "skip"), nonfinite=nonfinite)
+        check_choice(("raise", "skip", "allow"), nonfinite=nonfinite)
+        if nonfinite == "allow" and (scaler is not None or data_parallel is not None):
+            raise ValueError(
+                "Expected nonfinite='raise' or 'skip' with 'scaler' or 'data_parallel', which have to know whether a "
+                "step is finite (got nonfinite='allow')"
+            )
+        if max_norm is not None:
+            check_positive(max_norm=max_norm)
         _check_base(base)
         self.nonfinite = nonfinite
+        self.scaler = scaler
+        self.max_norm = max_norm
+        self.data_parallel = data_parallel
         self.model = model_or_params if isinstance(model_or_params, nn.Module) else None
+        if self.model is not None and self.peer == "required":
+            check_not_cached(self.model)
+        check_data_parallel(data_parallel, self.model, needs_vectors=self.needs_vectors)
         params = model_or_params.parameters() if isinstance(model_or_params, nn.Module) else model_or_params
         self.own: dict[str, Any] = {"num_calls": 0, "num_skipped": 0}
         self._run: Passes | None = None
@@ -137,6 +179,11 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         for group in self.base_optimizer.param_groups:
             self._complete(group)
         self.__setstate__({})
+        check_scaler(scaler, self._params())
+        self._process_group: Any = process_group
+        ranks = self._ranks()
+        if ranks is not None:
+            ranks.copy_from_first_([*self._params(), *(() if self.model is None else self.model.buffers())])
 
     @abstractmethod
     def direction(self, gnn: Pass, peer: Pass) -> Grads:
@@ -155,32 +202,49 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         """
         return Counts(2, 2), Counts(2, 2)
 
-    def step(self, closure: Closure, peer_closure: Closure | None = None) -> Tensor:  # type: ignore[override]
+    @torch._disable_dynamo  # the step runs as it is; a compiled model in a closure stays compiled
+    def step(self, closure: Closure | None = None, peer_closure: Closure | None = None) -> Tensor:  # type: ignore[override]
         """Take one step.
 
         Args:
-            closure: Takes no arguments and returns the loss of the GNN pass: a scalar, or one value a query. It may
-                call ``backward`` itself.
+            closure: Takes no arguments and returns the loss of the GNN pass: a scalar, or one value a query; or it
+                yields one of these for each micro-episode. It may call ``backward`` itself.
             peer_closure: The same for the peer pass, for rules with ``peer = "required"`` only.
 
         Returns:
-            The loss of the first pass, detached, without dimensions.
+            The loss of the first pass, detached, without dimensions; the mean over ranks where these share each pass.
 
         Raises:
             TypeError: If a closure is missing, not callable or not wanted.
-            RuntimeError: If a loss depends on none of the parameters.
+            ValueError: If a closure yields nothing.
+            RuntimeError: If a loss depends on none of the parameters, or another rank has raised or is lost.
             FloatingPointError: If a loss or gradient is not finite and ``nonfinite="raise"``.
         """
+        refuse_scaled_step(self)
         self._check_closures(closure, peer_closure)
-        params = self._params()
-        self._run = run = Passes(params, Buffers(self.model), closure, peer_closure)
+        assert closure is not None
+        params, ranks = self._params(), self._ranks()
+        self._run = run = Passes(
+            params,
+            Buffers(self.model),
+            closure,
+            peer_closure,
+            scaling=Scaling(self.scaler, params[0].device),
+            ranks=ranks,
+            is_shared=self.data_parallel == "global",
+        )
         own, taken = dict(self.own), False
         try:
             direction = self._finite_direction(run)
             if direction is not None:
-                self._base_step(params, direction)
+                if run.joint is not None and not run.is_shared:
+                    direction = run.joint.average_vector(direction)
+                    self.share(run.joint.average_vector)
+                self._base_step(params, direction if self.max_norm is None else clipped(direction, self.max_norm))
                 with torch.no_grad():
                     self.after_step()
+                if ranks is not None and self.model is not None:
+                    ranks.copy_from_first_(self.model.buffers())
                 taken = True
         finally:
             run.close()
@@ -195,6 +259,12 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
 
     def after_step(self) -> None:
         """Act on the new weights, right after the base step and without a graph; most rules have nothing to do."""
+
+    def share(self, average: Callable[[Grads], Grads]) -> None:
+        """Average over ranks what the step uses beside the direction; most rules have nothing to do.
+
+        Called where each rank runs the rule on its own loss, so that the weights stay the same on all of them.
+        """
 
     @contextmanager
     def displaced(self, direction: Grads, factor: Factor | float = 1.0) -> Iterator[None]:
@@ -343,6 +413,7 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._run = None
+        self._process_group = None
         self._scratch: list[list[Tensor]] = []
         super().__setstate__({})
         # Shared, so that a hook registered on either of the two fires, once.
@@ -361,6 +432,9 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
     def _params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 
+    def _ranks(self) -> Ranks | None:
+        return None if self.data_parallel is None else Ranks(self._process_group)
+
     def _complete(self, group: dict[str, Any]) -> None:
         for name, value in self.group_options.items():
             group.setdefault(name, value)
@@ -372,14 +446,20 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         direction: Grads | None = None
         try:
             direction = self.direction(run.gnn, run.peer)
+        except LostRankError:
+            raise
         except Exception as error:
             # At weights moved by a gradient that is not finite, a closure may fail in words that hide the cause.
             cause = error
-        if run.is_finite():
+        if self.nonfinite == "allow":
             if cause is not None:
                 raise cause
             return direction
-        if self.nonfinite == "raise":
+        is_finite = run.agree(direction, cause)
+        run.scaling.update(is_finite=is_finite)
+        if is_finite:
+            return direction
+        if self.nonfinite == "raise" and not run.scaling.is_on:
             raise FloatingPointError(
                 f"Expected finite losses and gradients (got {run.report()}). Weights and state are as before the step. "
                 "Lower lr or rho, or pass nonfinite='skip'."

@@ -31,7 +31,7 @@ class BilateralSAM(SharpnessAware):
         rho_max: Radius of the ascent, at least 0. Default published.
         rho_min: Radius of the descent, at least 0; both radii at 0 give the base optimizer. The default 0.05 is the
             published start; the paper lowers it to 0 with the learning rate, for which see ``OptionSchedule``.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:

@@ -33,7 +33,7 @@ class MomentDescent(torch.optim.Optimizer):
         betas: The two factors of decay, each in ``[0, 1)``.
         eps: Keeps the divisor from zero, positive.
         weight_decay: At least 0.
-        **options: Further options of a group.
+        further: Further options of a group.
 
     Raises:
         ValueError: If a number is out of range.
@@ -43,11 +43,18 @@ class MomentDescent(torch.optim.Optimizer):
     """What the next step, and no other, takes as ``d``: one real tensor for each parameter, or ``None``."""
 
     def __init__(
-        self, params: Any, *, lr: float, betas: tuple[float, float], eps: float, weight_decay: float, **options: Any
+        self,
+        params: Any,
+        *,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        further: dict[str, Any] | None = None,
     ) -> None:
         # PyTorch adds the last one to the defaults of every optimizer that lacks it, but not to the groups it has.
         own = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "differentiable": False}
-        super().__init__(params, {**own, **options})
+        super().__init__(params, {**own, **(further or {})})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; options it does not name take the defaults."""
@@ -116,7 +123,7 @@ class PowerDescent(MomentDescent):
     def __init__(
         self, params: Any, *, hessian_power: float, correction: Correction = "updates", **options: Any
     ) -> None:
-        super().__init__(params, hessian_power=hessian_power, correction=correction, **options)
+        super().__init__(params, further={"hessian_power": hessian_power, "correction": correction}, **options)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; options it does not name take the defaults."""
@@ -189,6 +196,11 @@ class SecondOrder(SharpnessAware):
     def direction(self, gnn: Pass, peer: Pass) -> Grads:
         """Return the gradient, and measure the curvature."""
         return self.gradient(gnn, clean=True)
+
+    def share(self, average: Callable[[Grads], Grads]) -> None:
+        """Average the curvature, where this step has measured it."""
+        if self.base_optimizer.curvature is not None:
+            self.base_optimizer.curvature = average(self.base_optimizer.curvature)
 
     def counts(self, num_queries: int) -> tuple[Counts, Counts]:
         """Count a step that measures the curvature, and one that does not; by default one pass each."""

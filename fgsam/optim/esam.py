@@ -41,7 +41,7 @@ class ESAM(SharpnessAware):
         beta: Probability that a weight moves, in ``(0, 1]``. The default 0.5 is that of the authors' script.
         gamma: Share of the queries in the second gradient, in ``(0, 1]``. The default 0.5 is that of the authors'
             script.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:

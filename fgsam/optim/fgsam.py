@@ -41,7 +41,7 @@ class FGSAM(SharpnessAware):
         lam: Weight of the GNN gradient: at least 0 for the paper's form (default 1.0), in ``[0, 1]`` and on the peer's
             gradient for the code's (default 0.5, published).
         form: ``"paper"`` or ``"code"``.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:

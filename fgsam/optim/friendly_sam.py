@@ -43,7 +43,7 @@ class FriendlySAM(SharpnessAware):
         decay: What the mean keeps in each step (the paper's ``lambda``), in ``[0, 1]``. The default 0.9 is that of the
             authors' class; their scripts use 0.6 to 0.95.
         form: ``"paper"`` or ``"code"``.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:

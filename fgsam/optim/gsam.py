@@ -36,7 +36,7 @@ class GSAM(SharpnessAware):
         rho: Radius of the ascent, at least 0; 0 gives the base optimizer. The default 0.05 is SAM's.
         alpha: Weight of the part that closes the gap, at least 0; 0 gives SAM. The default 0.4 is the authors'
             script's.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:

@@ -1,8 +1,9 @@
-"""What a step must leave as it found it: buffers and the global random state."""
+"""What a step must leave as it found it: buffers, the global random state and autocast."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -82,6 +83,48 @@ class RandomState:
         torch.set_rng_state(states[0])
         for device, state in zip(self._devices, states[1:], strict=True):
             _module(device).set_rng_state(state, *_index(device))
+
+
+class Autocast:
+    """Gives closures the autocast that surrounds a step, and everything else in the step none.
+
+    A closure that stands still between two of its losses finds on its return the autocast that it had left on.
+
+    Args:
+        devices: Devices of the passes.
+    """
+
+    def __init__(self, devices: Iterable[torch.device] = ()) -> None:
+        kinds = {"cpu", *(device.type for device in devices)}
+        self._kinds = [kind for kind in sorted(kinds) if torch.amp.is_autocast_available(kind)]
+        self._outside = self._inside = self._read()
+
+    def begin_pass(self) -> None:
+        """Forget copies of the weights in lower precision: they may be of other weights, or have no graph."""
+        torch.clear_autocast_cache()
+        self._inside = self._outside
+
+    @contextmanager
+    def within_closure(self) -> Iterator[None]:
+        """Turn on what the closure is to see."""
+        self._write(self._inside)
+        try:
+            yield
+        finally:
+            self._inside = self._read()
+            self._write([(False, dtype) for _, dtype in self._outside])
+
+    def close(self) -> None:
+        """Leave autocast as the step found it."""
+        self._write(self._outside)
+
+    def _read(self) -> list[tuple[bool, torch.dtype]]:
+        return [(torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in self._kinds]
+
+    def _write(self, states: list[tuple[bool, torch.dtype]]) -> None:
+        for kind, (is_on, dtype) in zip(self._kinds, states, strict=True):
+            torch.set_autocast_enabled(kind, is_on)
+            torch.set_autocast_dtype(kind, dtype)
 
 
 def _module(device: torch.device) -> Any:

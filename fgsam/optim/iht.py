@@ -32,7 +32,7 @@ class IHT(Sparsifier):
             ``"linear"`` or ``"cosine"``.
         num_steps: Step at which it reaches its end, at least 1: the length of training.
         prune_biases: Whether tensors of fewer than two dimensions are pruned, too.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:

@@ -41,7 +41,7 @@ class LookSAM(SharpnessAware):
             the two values in the paper.
         alpha: Weight of the stored part, at least 0; 0 makes cheap steps those of the base optimizer. The default 0.7
             is the ports'.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:

@@ -38,7 +38,8 @@ class MSassha(SecondOrder):
         hessian_power: Power of the curvature, at least 0. The default 0.5 is the square root.
         hessian_every: Steps from one measure of the curvature to the next, at least 1. Default as for ``Sassha``.
         form: ``"exact"`` or ``"code"``: whether the bias correction of ``D`` counts its updates or the steps.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
+        **base_options: Further arguments of ``SharpnessAware``, as ``max_norm``.
 
     Example:
         >>> import torch
@@ -70,6 +71,7 @@ class MSassha(SecondOrder):
         hessian_every: int = 10,
         form: Literal["exact", "code"] = "exact",
         nonfinite: Nonfinite = "raise",
+        **base_options: Any,
     ) -> None:
         super().__init__(
             model_or_params,
@@ -82,6 +84,7 @@ class MSassha(SecondOrder):
             weight_decay=weight_decay,
             hessian_power=hessian_power,
             correction=correction_of(form),
+            **base_options,
         )
 
     def direction(self, gnn: Pass, peer: Pass) -> Grads:

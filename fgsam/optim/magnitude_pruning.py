@@ -33,7 +33,7 @@ class MagnitudePruning(Sparsifier):
         num_steps: Step ``T`` at which it reaches its end, at least 1; less than the length of training leaves steps to
             recover.
         prune_biases: Whether tensors of fewer than two dimensions are pruned, too.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:

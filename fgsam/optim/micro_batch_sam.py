@@ -36,7 +36,7 @@ class MicroBatchSAM(SharpnessAware):
         rho: Radius of the ball, at least 0. The default 0.05 is SAM's.
         num_shards: Number of parts, at least 1; 1 gives SAM. With fewer queries than that, each query is a shard. The
             default 2 is ours, the least that differs from SAM.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:

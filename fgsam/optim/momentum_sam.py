@@ -34,7 +34,7 @@ class MomentumSAM(SharpnessAware):
         base: Class of the optimizer that makes the step. It has to hold a momentum; where that is set to 0, as it is by
             default for ``SGD``, there is nothing to move along and the rule is the base optimizer.
         rho: Distance of the move, at least 0; 0 gives the base optimizer. The default 0.3 is the authors'.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Raises:

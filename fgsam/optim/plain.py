@@ -43,7 +43,7 @@ class Adam(Plain):
 
     Args:
         model_or_params: The model, its parameters or parameter groups.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of ``torch.optim.Adam``; ``lr`` is 0.001 by default.
 
     Example:
@@ -66,7 +66,7 @@ class AdamW(Plain):
 
     Args:
         model_or_params: The model, its parameters or parameter groups.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of ``torch.optim.AdamW``; ``lr`` is 0.001 and ``weight_decay`` 0.01 by default.
 
     Source:
@@ -82,7 +82,7 @@ class SGD(Plain):
 
     Args:
         model_or_params: The model, its parameters or parameter groups.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of ``torch.optim.SGD``; ``lr`` is 0.001 and ``momentum`` 0 by default.
 
     Source:

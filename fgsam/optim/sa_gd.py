@@ -50,7 +50,7 @@ class SAGD(SharpnessAware):
         num_ascents: Steps of each ascent, at least 1. More of them come closer to the maximum.
         num_directions: Random directions whose two ends on the sphere are tried as further starts, at least 0. Without
             any, a point where the gradient vanishes is never left.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -45,7 +45,7 @@ class SAFEPlus(Splitter):
         num_steps: Step at which it reaches its end, at least 1: the length of training.
         dual_every: Steps from one projection to the next, at least 1. Default as for ``SAFE``.
         prune_biases: Whether tensors of fewer than two dimensions are pruned, too.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:
@@ -111,6 +111,10 @@ class SAFEPlus(Splitter):
         with self.displaced(g, sam_factor(g, self.options_of_params("rho"))):
             g_s = gnn()
         return self.drawn(g_s)
+
+    def share(self, average: Callable[[Grads], Grads]) -> None:
+        """Average the importance, by which the ranks choose the weights that survive."""
+        self.keep("importance", average(self.kept("importance")))
 
     def scores(self, where: Sequence[int], values: Sequence[Tensor]) -> list[Tensor]:
         """Weigh the size of each entry by the root of its importance; before the first step all matter the same."""

@@ -28,7 +28,7 @@ class SAM(SharpnessAware):
         model_or_params: The model, its parameters or parameter groups; a group may set its own ``rho``.
         base: Class of the optimizer that makes the step.
         rho: Radius of the ball, at least 0; 0 gives the base optimizer. The default 0.05 is the paper's.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from fgsam.functional.ascent import sam_factor
 from fgsam.functional.trees import Grads
@@ -54,7 +54,8 @@ class Sassha(SecondOrder):
         hessian_every: Steps from one measure of the curvature to the next, at least 1. Default published; 1 for
             fine-tuning.
         form: ``"exact"`` or ``"code"``.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
+        **base_options: Further arguments of ``SharpnessAware``, as ``max_norm``.
 
     Example:
         >>> import torch
@@ -85,6 +86,7 @@ class Sassha(SecondOrder):
         hessian_every: int = 10,
         form: Literal["exact", "code"] = "exact",
         nonfinite: Nonfinite = "raise",
+        **base_options: Any,
     ) -> None:
         super().__init__(
             model_or_params,
@@ -97,6 +99,7 @@ class Sassha(SecondOrder):
             weight_decay=weight_decay,
             hessian_power=hessian_power,
             correction=correction_of(form),
+            **base_options,
         )
 
     def direction(self, gnn: Pass, peer: Pass) -> Grads:

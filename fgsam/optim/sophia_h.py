@@ -19,7 +19,7 @@ class ClippedDescent(MomentDescent):
     """Divides the averaged gradient by the averaged curvature, where it is positive, and bounds every entry by one."""
 
     def __init__(self, params: Any, *, gamma: float, **options: Any) -> None:
-        super().__init__(params, gamma=gamma, **options)
+        super().__init__(params, further={"gamma": gamma}, **options)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; options it does not name take the defaults."""
@@ -60,7 +60,8 @@ class SophiaH(SecondOrder):
             published.
         weight_decay: Decay apart from the gradient, at least 0. The paper takes 0.2 for language models.
         hessian_every: Steps from one measure of the curvature to the next, at least 1. Default published.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
+        **base_options: Further arguments of ``SharpnessAware``, as ``max_norm``.
 
     Example:
         >>> w = torch.tensor([1.0, -1.0], requires_grad=True)
@@ -88,6 +89,7 @@ class SophiaH(SecondOrder):
         weight_decay: float = 0.0,
         hessian_every: int = 10,
         nonfinite: Nonfinite = "raise",
+        **base_options: Any,
     ) -> None:
         super().__init__(
             model_or_params,
@@ -98,6 +100,7 @@ class SophiaH(SecondOrder):
             gamma=gamma,
             eps=eps,
             weight_decay=weight_decay,
+            **base_options,
         )
 
     def probe(self, params: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:

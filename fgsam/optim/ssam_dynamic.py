@@ -52,7 +52,7 @@ class SSAMDynamic(SharpnessAware):
         grow_by: Score by which entries are marked. Default published.
         mask_every: Steps from one update to the next, at least 1. The authors count epochs; the default 100 is ours.
         num_steps: Steps ``T`` until the drop rate is zero and the mask stays, at least 1. The default is ours.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:

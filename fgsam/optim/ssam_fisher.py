@@ -54,7 +54,7 @@ class SSAMFisher(SharpnessAware):
         mask_every: Steps from one mask to the next, at least 1. The authors count epochs; the default 100 is ours.
         input_dim: Dimension of a weight that runs over inputs, for patterns ``"n:m"``: 1 for ``torch.nn.Linear`` and
             convolutions, 0 for the layers of the encoders here.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:

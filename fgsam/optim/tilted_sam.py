@@ -44,7 +44,7 @@ class TiltedSAM(SharpnessAware):
         num_samples: Draws a step, at least 1. Default published.
         noise: ``"ball"`` or ``"gaussian"``.
         ascend: Whether each draw is followed by an ascent.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -34,7 +34,7 @@ class WSAM(SharpnessAware):
         rho: Radius of the ascent, at least 0. The default 0.05 is that of the authors' class.
         gamma: Weight of sharpness, at least 0 and below 1; 0 gives the base optimizer. Default of the authors' class.
         decoupled: Whether the sharpness term goes around the base optimizer. Default of the authors' class.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:
@@ -81,6 +81,10 @@ class WSAM(SharpnessAware):
             return g
         # As a sum of two multiples it is exactly SAM's for a weight of one, and the base's for zero.
         return add_scaled_(scale_(g_s, weight), g, torch.tensor(1 - weight, dtype=torch.float64))
+
+    def share(self, average: Callable[[Grads], Grads]) -> None:
+        """Average the sharpness term, if it goes its own way."""
+        self._sharpness = average(list(self._sharpness))
 
     def after_step(self) -> None:
         """Take the sharpness term off the weights, if it is decoupled."""

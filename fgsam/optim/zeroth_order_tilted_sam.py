@@ -40,7 +40,7 @@ class ZerothOrderTiltedSAM(SharpnessAware):
         rho: Standard deviation of the draws in every entry, above 0.
         tilt: The tilt ``t``, at least 0 and finite. Summaries of the paper call 1 a safe first choice.
         num_samples: Pairs of opposite draws a step, at least 1.
-        nonfinite: ``"raise"`` or ``"skip"``, see ``SharpnessAware``.
+        nonfinite: ``"raise"``, ``"skip"`` or ``"allow"``, see ``SharpnessAware``.
         **base_options: Arguments of the base optimizer.
 
     Example:

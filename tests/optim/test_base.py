@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch_geometric.nn import GCN
 
 from fgsam.functional.trees import norm
 from fgsam.optim.base import SharpnessAware
+from fgsam.optim.fgsam import FGSAM
 from fgsam.optim.plain import SGD
 from fgsam.optim.sam import SAM
 
@@ -49,6 +51,13 @@ def test_base_class_gives_no_rule():
 def test_unsuited_bases_are_refused(base, error, message):
     with pytest.raises(error, match=message):
         SAM([torch.ones(1, requires_grad=True)], base)
+
+
+def test_layers_that_would_give_the_peer_the_edges_of_the_graph_are_refused():
+    model = GCN(4, 8, num_layers=2, cached=True)
+    with pytest.raises(ValueError, match=r"cached=True in 'convs.0' \(GCNConv\), 'convs.1' .*cached=False"):
+        FGSAM(model)
+    assert SAM(model).param_groups  # on one graph in all its passes
 
 
 def test_unknown_answer_to_values_that_are_not_finite_is_refused():

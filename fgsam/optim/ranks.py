@@ -1,0 +1,130 @@
+"""Steps that several processes take together."""
+
+from __future__ import annotations
+
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from fgsam.functional.trees import Grads
+
+DataParallel = Literal["global", "per_rank"]
+"""Whether ranks share every pass, or only the direction of the step."""
+
+
+class LostRankError(RuntimeError):
+    """A rank no longer answers; nothing more can be agreed on."""
+
+
+class FailedRankError(RuntimeError):
+    """Another rank has raised an error of its own; all have left the step as it began."""
+
+
+class Ranks:
+    """The processes of a group, which all call the same methods in the same order.
+
+    Args:
+        group: A process group, by default that of all processes.
+
+    Raises:
+        RuntimeError: If there is no process group.
+    """
+
+    def __init__(self, group: Any = None) -> None:
+        if not (dist.is_available() and dist.is_initialized()):
+            raise RuntimeError(
+                "Expected an initialised process group for 'data_parallel' (got none). Call "
+                "torch.distributed.init_process_group() before the optimizer is built, in a job started by torchrun."
+            )
+        self._group = group
+        self.rank = dist.get_rank(group)
+        self.size = dist.get_world_size(group)
+
+    def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Average tensors over ranks: their sum, divided by the number of ranks.
+
+        Args:
+            tensors: Of the same shapes and types on all ranks.
+
+        Returns:
+            New tensors, equal bit for bit on all ranks.
+        """
+        return self._flat(tensors, lambda flat: self._sum_(flat).div_(self.size))
+
+    def largest(self, numbers: Tensor) -> list[float]:
+        """Read the largest value of each number over ranks, shape ``[num_numbers]``."""
+        self._together(lambda: dist.all_reduce(numbers, dist.ReduceOp.MAX, group=self._group))
+        found: list[float] = numbers.tolist()
+        return found
+
+    @torch.no_grad()
+    def copy_from_first_(self, tensors: Iterable[Tensor]) -> None:
+        """Write the values of rank 0 into tensors."""
+        tensors = [tensor.detach() for tensor in tensors if tensor.layout == torch.strided]
+        for tensor, values in zip(tensors, self._flat(tensors, self._broadcast_), strict=True):
+            tensor.copy_(values)
+
+    def _flat(self, tensors: Sequence[Tensor], act: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """Join tensors of one type and device, act on them together, and cut them apart again."""
+        places: defaultdict[tuple[torch.dtype, torch.device], list[int]] = defaultdict(list)
+        for i, tensor in enumerate(tensors):
+            places[tensor.dtype, tensor.device].append(i)
+        found = list(tensors)
+        for where in places.values():
+            flat = act(torch.cat([tensors[i].detach().reshape(-1) for i in where]))
+            parts = torch.split(flat, [tensors[i].numel() for i in where])
+            for i, part in zip(where, parts, strict=True):
+                found[i] = part.view(tensors[i].shape)
+        return found
+
+    def _sum_(self, flat: Tensor) -> Tensor:
+        self._together(lambda: dist.all_reduce(flat, group=self._group))
+        return flat
+
+    def _broadcast_(self, flat: Tensor) -> Tensor:
+        self._together(lambda: dist.broadcast(flat, group=self._group, group_src=0))
+        return flat
+
+    def _together(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise LostRankError(
+                f"Expected all {self.size} ranks to take part in the step (rank lost: {reason}). Look at the output of "
+                "the other ranks, and start the job again from its last checkpoint."
+            ) from error
+
+
+def check_data_parallel(data_parallel: DataParallel | None, model: nn.Module | None, *, needs_vectors: bool) -> None:
+    """Raise ``ValueError`` for a rule or a model that cannot be trained so.
+
+    Args:
+        data_parallel: What the ranks share.
+        model: The model, if it is known.
+        needs_vectors: Whether the rule weighs single queries.
+    """
+    if data_parallel not in (None, "global", "per_rank"):
+        raise ValueError(f"Expected 'data_parallel' to be None, 'global' or 'per_rank' (got {data_parallel!r})")
+    if data_parallel == "global" and needs_vectors:
+        raise ValueError(
+            "Expected data_parallel='per_rank' for a rule that weighs single queries, which no rank has all of (got "
+            "'global'). With 'per_rank' each rank runs the rule on its own queries."
+        )
+    wrapper = nn.parallel.DistributedDataParallel
+    if data_parallel is not None and model is not None and any(isinstance(m, wrapper) for m in model.modules()):
+        raise ValueError(
+            f"Expected a bare model with 'data_parallel' (got data_parallel='{data_parallel}' and a model within "
+            "DistributedDataParallel, so that gradients would be averaged twice). Give the model itself, or leave out "
+            "data_parallel: with DistributedDataParallel every pass is shared, as with 'global'."
+        )
+
+
+def fingerprint(patterns: Iterable[Grads]) -> int:
+    """Return a number that tells which entries are missing, for ranks to compare."""
+    return zlib.crc32(bytes(entry is None for grads in patterns for entry in grads))
