@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fgsam.advice.advise import advise
     from fgsam.data.load import load_graph
     from fgsam.engine.callbacks import Callback
     from fgsam.engine.config import RunConfig, load_config
@@ -39,6 +40,7 @@ _PLACES = {
     "RunConfig": "fgsam.engine.config",
     "SAM": "fgsam.optim.sam",
     "Trainer": "fgsam.engine.train",
+    "advise": "fgsam.advice.advise",
     "load_config": "fgsam.engine.config",
     "load_graph": "fgsam.data.load",
     "load_run": "fgsam.engine.run",
@@ -61,6 +63,7 @@ __all__ = [
     "Run",
     "RunConfig",
     "Trainer",
+    "advise",
     "load_config",
     "load_graph",
     "load_run",

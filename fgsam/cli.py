@@ -16,7 +16,7 @@ from fgsam.cli_report import output_for_json, reported, shown_log
 
 if TYPE_CHECKING:
     from fgsam.engine.config import RunConfig
-    from fgsam.engine.run import Run
+    from fgsam.engine.run import NodeRun, Run
 
 # Only what every verb needs is imported above: torch takes seconds, and `--help` must not.
 
@@ -69,18 +69,25 @@ def run(
     settings: Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be computed; write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    floors: Annotated[bool, typer.Option(help="Show methods without training beside the learner.")] = True,
+    floors: Annotated[
+        bool | None,
+        typer.Option(
+            "--floors/--no-floors", help="Show methods without training beside a few-shot learner [default: floors]."
+        ),
+    ] = None,
     callback: Annotated[
         list[str] | None,
         typer.Option(help="Callback to tell about the training: tensorboard, or package.module:Class."),
     ] = None,
 ) -> None:
-    """Learn few-shot episodes on a graph, and test."""
+    """Learn few-shot episodes, or to classify nodes, on a graph, and test."""
     config = _load(settings)
+    if floors and config.task != "few_shot":
+        raise ValueError(f"Expected no --floors with task={config.task}: floors learn from episodes. Leave it out.")
     if dry_run:
         _plan(config, as_json)
     else:
-        _run(config, as_json, floors, callback or [])
+        _run(config, as_json, floors is not False, callback or [])
 
 
 @app.command()
@@ -97,11 +104,12 @@ def evaluate(
     stored = load_run(directory)
     torch.set_num_threads(stored.config["run"]["threads"])
     now, then = stored.evaluate(), stored.test
+    tested = "episodes" if stored.task == "few_shot" else "nodes"
     rows = [
-        (name, percent(score.accuracy, score.interval), score.num_episodes)
+        (name, percent(score.accuracy, score.interval), getattr(score, f"num_{tested}"))
         for name, score in (("stored", then), ("now", now))
     ]
-    print_table(["result", "test accuracy", "episodes"], rows, numeric=["test accuracy", "episodes"])
+    print_table(["result", "test accuracy", tested], rows, numeric=["test accuracy", tested])
     if now != then:
         gap = 100 * (now.accuracy - then.accuracy)
         raise RuntimeError(
@@ -109,6 +117,30 @@ def evaluate(
             "Other versions, threads or another CPU change last digits; more means that something else changed."
         )
     print("The stored weights give the stored result.")
+
+
+@app.command()
+@reported
+def advise(
+    graph: Annotated[
+        str, typer.Argument(metavar="GRAPH", help="A named graph, or the npz file of an own one.", show_default=False)
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SECTION.KEY=VALUE", help="Options of encoder and graph: encoder.hidden=64.", show_default=False
+        ),
+    ] = None,
+    encoder: Annotated[str, typer.Option(help="A named encoder, or package.module:Class.")] = "gcn",
+    seconds: Annotated[float, typer.Option(help="How long to measure.")] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure for a minute what speaks for which optimizer on a graph."""
+    from fgsam.advice.advise import advise_config, config_of_texts
+
+    with shown_log(), output_for_json(as_json):
+        advice = advise_config(config_of_texts(graph, encoder, settings or []), seconds=seconds)
+    print(json.dumps(advice.to_dict()) if as_json else advice)
 
 
 @config_app.command("show")
@@ -147,38 +179,65 @@ def methods() -> None:
 def _plan(config: RunConfig, as_json: bool) -> None:
     """Show what a run would compute: everything is made, and nothing is written."""
     from fgsam.cli_tables import print_table
+    from fgsam.engine.config_model import FewShotConfig
     from fgsam.engine.plan import plan
 
     with shown_log(), output_for_json(as_json):
         directory = plan(config)
-    num_episodes = config.train.num_episodes if config.is_trained else 0
+    unit = config.train.length  # num_episodes or num_steps
+    length = getattr(config.train, unit) if config.is_trained else 0
     if as_json:
-        content = {"run_dir": str(directory), "num_episodes": num_episodes, "config": config.resolved()}
+        content = {"run_dir": str(directory), unit: length, "config": config.resolved()}
         print(json.dumps(content))
         return
     print(config.to_yaml(), end="")
-    rows = [
-        ("run directory", directory),
-        ("training episodes at most", num_episodes),
-        ("validation episodes", config.train.val_episodes),
-        ("test episodes", config.evaluate.num_episodes),
-    ]
+    rows = [("run directory", directory), (f"training {unit.removeprefix('num_')} at most", length)]
+    if isinstance(config, FewShotConfig):
+        rows += [
+            ("validation episodes", config.train.val_episodes),
+            ("test episodes", config.evaluate.num_episodes),
+        ]
     print_table(["dry run", "nothing was written"], rows)
 
 
 def _run(config: RunConfig, as_json: bool, with_floors: bool, callbacks: list[str]) -> None:
+    from fgsam.engine.config_model import FewShotConfig
     from fgsam.engine.floors import run_floors
-    from fgsam.engine.run import execute
+    from fgsam.engine.run import NodeRun, execute
 
     with shown_log(), output_for_json(as_json):
         found = execute(config, callbacks=callbacks)
-        floors = run_floors(config, execute) if with_floors else {}
+        floors = run_floors(config, execute) if with_floors and isinstance(config, FewShotConfig) else {}
     if as_json:
         figures = ("test_accuracy", "test_interval", "val_accuracy", "ms_per_episode", "run_dir")
         beside = {name: {key: floor.summary()[key] for key in figures} for name, floor in floors.items()}
         print(json.dumps({**found.summary(), "floors": beside}))
+    elif isinstance(found, NodeRun):
+        _print_nodes(found)
     else:
         _print_results(found, floors)
+
+
+def _print_nodes(found: NodeRun) -> None:
+    from fgsam.cli_tables import percent, print_table
+
+    test, sizes, split = found.test, found.results["num_nodes"], found.results["split"]
+    row = {
+        "encoder": found.config["encoder"]["name"],
+        "message passing": found.config["method"].get("message_passing"),
+        "optimizer": found.config["optimizer"]["name"],
+        "test accuracy": percent(test.accuracy, test.interval),
+        "ROC AUC": None if test.roc_auc is None else percent(test.roc_auc),
+        "ms a step": f"{found.timing['ms_per_step']:.1f}",
+    }
+    if test.roc_auc is None:
+        del row["ROC AUC"]
+    print_table(list(row), [list(row.values())], numeric=list(row)[3:])
+    print(
+        f"{split['kind'].capitalize()} split {split['name']} of {found.config['dataset']['name']}: {sizes['train']} "
+        f"nodes train, {sizes['val']} choose, {sizes['test']} test; the 95 % interval is over test nodes."
+    )
+    print(f"Saved in {found.directory}")
 
 
 def _print_results(found: Run, floors: dict[str, Run]) -> None:

@@ -496,3 +496,47 @@ def test_an_unknown_callback_is_named(tmp_path: Path):
     done = run_tiny(tmp_path, "--callback", "tensorbord")
     assert done.exit_code == 2
     assert "Did you mean 'tensorboard'" in done.stderr
+
+
+SMALL = [text for text in TINY if text.startswith("dataset.")]
+
+
+def test_advice_is_one_json_object():
+    done = call("advise", "synthetic", *SMALL, "encoder.hidden=8", "--encoder", "sgc", "--seconds", "1", "--json")
+    assert done.exit_code == 2  # sgc has no such option
+    assert "encoder.hidden" in done.stderr
+    done = call("advise", "synthetic", *SMALL, "--encoder", "sgc", "--seconds", "1", "--json")
+    assert done.exit_code == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert content["encoder"]["name"] == "sgc"
+    assert content["suggestion"] in ("sam", "fgsam", "fgsam_plus")
+    assert 0 < content["homophily"]["edge"] < 1
+
+
+def test_advice_ends_in_a_suggestion():
+    done = call("advise", "synthetic", *SMALL, "--seconds", "1")
+    assert done.exit_code == 0, done.stderr
+    assert re.search(r"^Suggested: (sam|fgsam|fgsam_plus)$", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["texs"], "Did you mean 'texas'"),
+        (["synthetic", "--encoder", "gcnn"], "Did you mean 'gcn'"),
+        (["synthetic", "train.lr=1"], "Expected settings of the encoder or the graph (got 'train.lr=1')"),
+        (["synthetic", "--seconds", "0"], "Expected 'seconds' to be positive"),
+        (["missing.npz"], "missing.npz"),
+    ],
+)
+def test_advice_on_what_is_not_there_is_a_fault(arguments: list[str], message: str):
+    done = call("advise", *arguments)
+    assert done.exit_code == 2, (done.exit_code, done.exception)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_advice_without_labels_is_a_fault(tmp_path: Path):
+    done = call("advise", str(own_graph(tmp_path, labels=np.full(240, -1))))
+    assert done.exit_code == 2
+    assert "labelled nodes" in done.stderr

@@ -19,12 +19,12 @@ LAYERS = [
     {"graph"},
     {"optim"},
     {"nn"},
-    {"episodes"},
+    {"episodes", "nodes"},
     {"data"},
     {"methods"},
     {"engine"},
     {"compare"},
-    {"sharpness", "report"},
+    {"sharpness", "report", "advice"},
     {"cli", "cli_data", "cli_get", "cli_report", "cli_tables", "contract", "testing", "__main__", "__init__"},
 ]
 """A file imports from its own row and the rows above it."""

@@ -1,0 +1,1 @@
+"""What can be known about an optimizer on a graph within a minute, before any real training."""
