@@ -67,6 +67,7 @@ def _arm(graph: Any, method: str, path: str, optimizer: str) -> Callable[[], obj
     import torch
 
     from benchmarks.full_graph import FullDense, FullGraph, FullSparse, ReleasedFGSAM, dense_parts, sparse_parts
+    from fgsam.engine.episode_task import EpisodeTask
     from fgsam.engine.train import Trainer
     from fgsam.episodes.bank import EpisodeBank
     from fgsam.episodes.sampler import EpisodeSampler
@@ -86,13 +87,12 @@ def _arm(graph: Any, method: str, path: str, optimizer: str) -> Callable[[], obj
     model = METHODS.load(method)(encoder)
     is_released = (path, optimizer) == ("full_dense", "fgsam")
     rule = ReleasedFGSAM if is_released else OPTIMIZERS.load(optimizer)
-    trainer = Trainer(
+    task = EpisodeTask(
         graph if path == "field" else FullGraph(graph),
-        model,
-        rule(model, lr=0.005, weight_decay=5e-4, fused=True),
         EpisodeSampler(graph.labels, split.meta_train, **SETTING),
         EpisodeBank.draw(EpisodeSampler(graph.labels, split.meta_val, **SETTING), 1, generator("bank")),
     )
+    trainer = Trainer(task, model, rule(model, lr=0.005, weight_decay=5e-4, fused=True))
     steps = itertools.count()
 
     def train() -> None:

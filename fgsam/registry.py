@@ -96,6 +96,8 @@ METHODS = Registry(
     },
 )
 
+CLASSIFIERS = Registry("classifier", {"classifier": "fgsam.methods.classifier:NodeClassifier"})
+
 OPTIMIZERS = Registry(
     "optimizer",
     {

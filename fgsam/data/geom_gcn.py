@@ -14,7 +14,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from fgsam.data.named import NamedGraph
-from fgsam.data.reading import RawGraph, each_once, parsed_rows, reading, whole_numbers
+from fgsam.data.node_splits import PublicSplits
+from fgsam.data.reading import RawGraph, each_once, parsed_rows, read_npz, reading, whole_numbers
+from fgsam.nodes.split import NodeSplit
+
+MASKS = ("train_mask", "val_mask", "test_mask")
 
 
 def read_dense(paths: Sequence[Path]) -> RawGraph:
@@ -36,6 +40,22 @@ def read_cornell(paths: Sequence[Path], *, as_distributed: bool = False) -> RawG
 def read_indices(paths: Sequence[Path]) -> RawGraph:
     """Read a file of nodes that lists which features are 1, and one of edges."""
     return _read(paths, _from_indices)
+
+
+def masks(stem: str) -> PublicSplits:
+    """The ten divisions of Geom-GCN, each an npz file of masks beside the file of nodes."""
+
+    def read(paths: Sequence[Path], index: int) -> NodeSplit:
+        path = paths[0].parent / f"{stem}_split_0.6_0.2_{index}.npz"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"Expected public split {index} in '{path}' (no such file). Put it there from the folder 'splits' of "
+                "github.com/graphdml-uiuc-jlu/geom-gcn, or set dataset.split_kind=drawn."
+            )
+        arrays = read_npz(path, MASKS)
+        return NodeSplit.from_masks(str(index), [arrays[mask] for mask in MASKS])
+
+    return PublicSplits(10, read)
 
 
 def _read(paths: Sequence[Path], features: Callable[[list[str]], Any]) -> RawGraph:
@@ -67,9 +87,9 @@ def _from_indices(texts: list[str]) -> sp.csr_matrix:
     return sp.csr_matrix((np.ones(len(columns), dtype=np.float32), columns, indptr), shape=shape)
 
 
-chameleon = NamedGraph("chameleon", read_dense, directed=True)
-squirrel = NamedGraph("squirrel", read_dense, directed=True)
-cornell = NamedGraph("cornell", read_cornell, directed=True)
-texas = NamedGraph("texas", read_dense, directed=True)
-wisconsin = NamedGraph("wisconsin", read_dense, directed=True)
-actor = NamedGraph("actor", read_indices, directed=True)
+chameleon = NamedGraph("chameleon", read_dense, directed=True, splits=masks("chameleon"))
+squirrel = NamedGraph("squirrel", read_dense, directed=True, splits=masks("squirrel"))
+cornell = NamedGraph("cornell", read_cornell, directed=True, splits=masks("cornell"))
+texas = NamedGraph("texas", read_dense, directed=True, splits=masks("texas"))
+wisconsin = NamedGraph("wisconsin", read_dense, directed=True, splits=masks("wisconsin"))
+actor = NamedGraph("actor", read_indices, directed=True, splits=masks("film"))

@@ -9,8 +9,10 @@ from pathlib import Path
 from fgsam.data.cache import cached
 from fgsam.data.card import Card, load_card
 from fgsam.data.locate import locate
+from fgsam.data.node_splits import PublicSplits, checked
 from fgsam.data.reading import DamagedFileError, RawGraph
 from fgsam.graph.graph import Graph
+from fgsam.nodes.split import NodeSplit
 
 
 class NamedGraph:
@@ -21,10 +23,19 @@ class NamedGraph:
         read: Turns the raw files of the card, in its order, into a ``RawGraph``. Its keyword-only arguments are the
             options of the graph, all of them truth values that are false by default.
         directed: Whether the graph keeps its edges as stored unless asked otherwise, as everybody who uses it does.
+        splits: The public divisions of its nodes; None where there are none, or nobody has written their reader.
     """
 
-    def __init__(self, name: str, read: Callable[..., RawGraph], *, directed: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        read: Callable[..., RawGraph],
+        *,
+        directed: bool = False,
+        splits: PublicSplits | None = None,
+    ) -> None:
         self.name = name
+        self.splits = splits
         self.read = read
         self.directed = directed
         options = [p for p in inspect.signature(read).parameters.values() if p.kind is p.KEYWORD_ONLY]
@@ -65,6 +76,40 @@ class NamedGraph:
         directed = self._is_directed(symmetrise)
         key = {**options, "directed": directed}
         return cached(self.name, paths, key, lambda: self._parse(card, paths, directed, options))
+
+    def paths(self, root: Path | str | None = None, options: Mapping[str, bool] | None = None) -> list[Path]:
+        """Where the raw files lie, in the order of the card.
+
+        Raises:
+            FileNotFoundError: If one is missing.
+        """
+        return self._locate(load_card(self.name), root, options or {})
+
+    def public_split(
+        self, index: int, root: Path | str | None = None, options: Mapping[str, bool] | None = None
+    ) -> NodeSplit:
+        """Read a public division of the nodes.
+
+        Args:
+            index: Its number.
+            root: Folder of raw files; by default the usual data folders.
+            options: Options of the reader, which may name other files.
+
+        Raises:
+            FileNotFoundError: If a raw file is missing.
+            ValueError: If there is no such split, or its file is damaged or not the known one.
+        """
+        count = 0 if self.splits is None else self.splits.count
+        if self.splits is None or not 0 <= index < count:
+            known = {0: "There is none", 1: "There is number 0"}.get(count, f"There are 0 to {count - 1}")
+            raise ValueError(
+                f"Expected 'dataset.split' to be the number of a public split of '{self.name}' (got {index}). "
+                f"{known}. Choose another number, or set dataset.split_kind=drawn."
+            )
+        options = dict(options or {})
+        paths = self.paths(root, options)
+        split = self.splits.read(paths, index)
+        return split if any(options.values()) else checked(self.name, index, split, paths)
 
     def variant(self, options: Mapping[str, bool], symmetrise: bool | None) -> str:
         """Name of the content that a combination of options gives, as in ``Card.digests``."""

@@ -13,8 +13,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from fgsam.data.named import NamedGraph
+from fgsam.data.node_splits import PublicSplits
 from fgsam.data.reading import DamagedFileError, RawGraph, each_once, reading, whole_numbers, without_loops
 from fgsam.data.unpickle import unpickled_array, unpickled_lists, unpickled_matrix
+from fgsam.nodes.split import NUM_VAL, PER_CLASS, NodeSplit
 
 
 def read(paths: Sequence[Path]) -> RawGraph:
@@ -28,10 +30,7 @@ def read(paths: Sequence[Path]) -> RawGraph:
     x, test_x = unpickled_matrix(features), unpickled_matrix(test_features)
     labels, test_labels = (_class_ids(path) for path in (classes, test_classes))
     with reading(test_index):
-        lines = test_index.read_text(encoding="ascii").split()
-        nodes = whole_numbers([int(line) for line in lines], low=len(labels), high=10_000_000, what="test nodes")
-        if len(np.unique(nodes)) != len(nodes):
-            raise ValueError("a node occurs twice")
+        nodes = _test_nodes(test_index, low=len(labels))
     if x.shape[0] != len(labels) or not test_x.shape[0] == len(test_labels) == len(nodes):
         files = ", ".join(f"'{path}'" for path in paths[:4])
         raise DamagedFileError(f"Expected as many rows of features as of classes in {files}, '{test_index}'.")
@@ -45,6 +44,24 @@ def read(paths: Sequence[Path]) -> RawGraph:
         _edges(graph, num_nodes),
         np.concatenate([labels, np.concatenate([[0], test_labels])[place]]),
     )
+
+
+def read_public(paths: Sequence[Path], index: int) -> NodeSplit:
+    """Read the public split: the first 20 nodes a class train, the next 500 validate, those of ``test.index`` test."""
+    classes, test_index = paths[2], paths[5]
+    num_train = PER_CLASS * unpickled_array(classes).shape[1]
+    with reading(test_index):
+        test = _test_nodes(test_index, low=num_train + NUM_VAL)
+        return NodeSplit(str(index), np.arange(num_train), num_train + np.arange(NUM_VAL), test)  # type: ignore[arg-type]
+
+
+def _test_nodes(path: Path, *, low: int) -> np.ndarray:
+    """The nodes of ``test.index``, in its order."""
+    lines = path.read_text(encoding="ascii").split()
+    nodes = whole_numbers([int(line) for line in lines], low=low, high=10_000_000, what="test nodes")
+    if len(np.unique(nodes)) != len(nodes):
+        raise ValueError("a node occurs twice")
+    return nodes
 
 
 def _class_ids(path: Path) -> np.ndarray:
@@ -65,6 +82,8 @@ def _edges(path: Path, num_nodes: int) -> np.ndarray:
         return without_loops(each_once(np.stack([source, target]), num_nodes))
 
 
-cora = NamedGraph("cora", read)
-citeseer = NamedGraph("citeseer", read)
-pubmed = NamedGraph("pubmed", read)
+SPLITS = PublicSplits(1, read_public, has_more=True)
+
+cora = NamedGraph("cora", read, splits=SPLITS)
+citeseer = NamedGraph("citeseer", read, splits=SPLITS)
+pubmed = NamedGraph("pubmed", read, splits=SPLITS)

@@ -10,20 +10,21 @@ from typing import Any
 from fgsam.checks import suggest
 from fgsam.engine.build import entry_label
 from fgsam.engine.config import load_config
-from fgsam.engine.config_entries import TABLES, entry_option_names
-from fgsam.engine.config_model import SECTIONS, RunConfig
+from fgsam.engine.config_entries import entry_option_names, entry_sections
+from fgsam.engine.config_model import SECTIONS, TASKS, EntrySection, RunConfig
 from fgsam.graph.graph import Graph
 
 PRECEDENCE = ("episode", "train", "optimizer", "run", "dataset", "graph", "evaluate")
 """Which section a key means that several have: ``num_episodes`` are training episodes, ``root`` holds the runs."""
 
-OTHER_ARGUMENTS = ("graph", "config", "progress", "callbacks")
+OTHER_ARGUMENTS = ("graph", "task", "config", "progress", "callbacks")
 """What a call takes besides entries and options, for the hint after a misspelt one."""
 
 
 def config_of_call(
     graph: Any = None,
     *,
+    task: str | None = None,
     encoder: Any = None,
     method: Any = None,
     optimizer: Any = None,
@@ -34,6 +35,7 @@ def config_of_call(
 
     Args:
         graph: A name, the path of an npz file, a mapping of options, or a ``Graph``.
+        task: ``"few_shot"`` or ``"node_classification"``; the config's when not given.
         encoder: A name, a mapping with ``name`` and options, a class or function, or a module.
         method: A name, a mapping, or a class.
         optimizer: A name, a mapping, or a class.
@@ -52,7 +54,7 @@ def config_of_call(
         >>> config.method.name, config.episode.n_way, objects
         ('protonet', 2, {})
     """
-    values: dict[str, dict[str, Any]] = {}
+    values: dict[str, Any] = {} if task is None else {"task": task}
     labels: dict[str, str] = {}
     objects: dict[str, Any] = {}
     if isinstance(graph, Graph):
@@ -85,7 +87,8 @@ def _name_of(section: str, entry: Any) -> str | None:
     if not hasattr(entry, "__qualname__"):
         return None
     label = entry_label(entry)
-    registered = next((name for name, path in TABLES[section][0].items() if path == label), None)
+    tables = [entry_sections(models)[section].table for models in TASKS.values()]
+    registered = next((name for table in tables for name, path in table.items() if path == label), None)
     if registered is not None:
         return registered
     module, _, attribute = label.partition(":")
@@ -93,9 +96,7 @@ def _name_of(section: str, entry: Any) -> str | None:
     return label if found is entry and module != "__main__" else None
 
 
-def _add_options(
-    values: dict[str, dict[str, Any]], labels: Mapping[str, str], options: Mapping[str, Any], config: Any
-) -> None:
+def _add_options(values: dict[str, Any], labels: Mapping[str, str], options: Mapping[str, Any], config: Any) -> None:
     """Add sections as they are, and single keys to the section that has them."""
     single = {}
     for key, value in options.items():
@@ -105,24 +106,30 @@ def _add_options(
             raise TypeError(f"Expected '{key}' to be a mapping of its keys (got {type(value).__name__})")
         else:
             single[key] = value
-    known: dict[str, set[str]] = {}
-    if single:
-        known = {section: set(SECTIONS[section].model_fields) - {"name"} for section in PRECEDENCE}
-        known |= _entry_keys(values, labels, config)
+    known = _known_keys(values, labels, config) if single else []
     for key, value in single.items():
-        section = next((section for section, keys in known.items() if key in keys), None)
+        section = next((section for section, keys in known if key in keys), None)
         if section is None:
-            choices = {name for keys in known.values() for name in keys} | {*TABLES, *SECTIONS, *OTHER_ARGUMENTS}
+            choices = {name for _, keys in known for name in keys} | {*SECTIONS, *OTHER_ARGUMENTS}
             raise ValueError(f"Expected a known option (got '{key}'). {suggest(key, choices)}")
-        values.setdefault(section.removesuffix(" options"), {})[key] = value
+        values.setdefault(section, {})[key] = value
 
 
-def _entry_keys(values: Mapping[str, Any], labels: Mapping[str, str], config: Any) -> dict[str, set[str]]:
-    """The own options of the entries that the call names."""
+def _known_keys(values: Mapping[str, Any], labels: Mapping[str, str], config: Any) -> list[tuple[str, set[str]]]:
+    """Sections and their keys, those that go first first: of the task, of the entries, of other tasks.
+
+    A key of another task is taken too, so that the config can say whose it is.
+    """
     settled = load_config(config, values={key: part for key, part in values.items() if part}, objects=labels)
-    sections = [section for section in ("optimizer", "method", "encoder", "dataset") if section not in labels]
-    return {f"{section} options": _options(section, getattr(settled, section).name) for section in sections}
+    parts = [(section, getattr(settled, section)) for section in ("optimizer", "method", "encoder", "dataset")]
+    entries = [(section, _options(part)) for section, part in parts if section not in labels]
+    others = [models for task, models in TASKS.items() if task != settled.task]
+    own, *foreign = (
+        [(section, set(models[section].model_fields) - {"name"}) for section in PRECEDENCE if section in models]
+        for models in (TASKS[settled.task], *others)
+    )
+    return [*own, *entries, *(pair for pairs in foreign for pair in pairs)]
 
 
-def _options(section: str, name: str) -> set[str]:
-    return set() if name == "own" else entry_option_names(section, name)
+def _options(part: EntrySection) -> set[str]:
+    return set() if part.name == "own" else entry_option_names(type(part), part.name)

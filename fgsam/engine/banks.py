@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from fgsam.engine.config_model import RunConfig
+from fgsam.engine.config_model import FewShotConfig
 from fgsam.episodes.bank import EpisodeBank
 from fgsam.episodes.sampler import EpisodeSampler
 from fgsam.episodes.split import ClassSplit
@@ -15,7 +15,7 @@ from fgsam.graph.graph import Graph
 
 
 def build_bank(
-    config: RunConfig, graph: Graph, split: ClassSplit, sampler: EpisodeSampler, part: str, folder: Path | None
+    config: FewShotConfig, graph: Graph, split: ClassSplit, sampler: EpisodeSampler, part: str, folder: Path | None
 ) -> EpisodeBank:
     """Draw the episodes of a bank, or read them if they were drawn before, and give them the noise of the config.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,14 +11,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from fgsam.engine.config_model import RunConfig
+from fgsam.engine.config_model import NodeConfig, RunConfig
 from fgsam.engine.seeding import seeded
 from fgsam.graph.graph import Graph
 from fgsam.methods.base import Method
+from fgsam.methods.classifier import NodeClassifier
 from fgsam.methods.floors import Floor
 from fgsam.nn.encoders import Encoder, is_built_in
+from fgsam.nn.probing import copied_module
 from fgsam.optim.base import SharpnessAware
-from fgsam.registry import ENCODERS, METHODS, OPTIMIZERS
 
 BASES: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -28,13 +28,17 @@ BASES: dict[str, type[torch.optim.Optimizer]] = {
 }
 
 
+KINDS: dict[str, tuple[type[Any], ...]] = {"few_shot": (Method, Floor), "node_classification": (NodeClassifier,)}
+"""What the method of each task is derived from."""
+
+
 @dataclass(frozen=True)
 class Entries:
     """What a config names, loaded: or objects of the caller in their place.
 
     Attributes:
         encoder: An encoder class, a module class, a module, or a function that makes one.
-        method: A method or floor class.
+        method: A method or floor class, or that of a node classifier.
         optimizer: A class of update rules.
     """
 
@@ -50,31 +54,34 @@ class Entries:
             ValueError: If a name is unknown or cannot be imported.
             TypeError: If a method or an optimizer is no class of the package's kind.
         """
-        tables = {"encoder": ENCODERS, "method": METHODS, "optimizer": OPTIMIZERS}
+        sections = {"encoder": config.encoder, "method": config.method, "optimizer": config.optimizer}
         parts = {
-            part: objects[part] if objects.get(part) is not None else table.load(getattr(config, part).name)
-            for part, table in tables.items()
+            part: objects[part] if objects.get(part) is not None else section.table.load(section.name)
+            for part, section in sections.items()
         }
-        _check_class(parts["method"], "method", (Method, Floor))
+        _check_class(parts["method"], "method", KINDS[config.task])
         _check_class(parts["optimizer"], "optimizer", (SharpnessAware,))
         return cls(**parts)
 
 
-def build_method(config: RunConfig, graph: Graph, entries: Entries, *keys: str | int) -> Method:
+def build_method(config: RunConfig, graph: Graph, entries: Entries, *keys: str | int) -> nn.Module:
     """Make the nets of a trained method, with initial weights that depend on the keys alone.
 
     Args:
         config: Options of method and encoder.
-        graph: Gives the number of features, the precision and the device.
+        graph: Gives the number of features, and of classes where the method wants it, the precision and the device.
         entries: What to make.
         *keys: The digest of the split and the seed.
 
     Raises:
         ValueError: If an option is out of range, or a module cannot be used as an encoder.
     """
+    given = [graph.num_classes] if isinstance(config, NodeConfig) else []
     with seeded(graph.device, "init", *keys):
         # Drawn on the CPU in single precision, so that precision and device do not change the weights.
-        method: Method = entries.method(lambda: build_encoder(config, graph, entries), **config.method.options)
+        method: nn.Module = entries.method(
+            lambda: build_encoder(config, graph, entries), *given, **config.method.options
+        )
     return method.to(device=graph.device, dtype=graph.dtype)
 
 
@@ -82,7 +89,7 @@ def build_encoder(config: RunConfig, graph: Graph, entries: Entries) -> Encoder:
     """Make one encoder; a module of the caller is copied, with its weights, and wrapped."""
     entry = entries.encoder
     is_made = isinstance(entry, nn.Module)
-    made = copy.deepcopy(entry) if is_made else _made_encoder(entry, graph.num_features, config.encoder.options)
+    made = copied_module(entry) if is_made else _made_encoder(entry, graph.num_features, config.encoder.options)
     if not isinstance(made, nn.Module):
         raise TypeError(
             f"Expected 'encoder' to be or to make a torch.nn.Module (got {type(made).__name__}). "
@@ -113,14 +120,14 @@ def build_optimizer(config: RunConfig, method: nn.Module, entries: Entries) -> S
 
 
 def check_encoders(
-    method: nn.Module, graph: Graph, *, needs_peer: bool, rng: np.random.Generator
+    method: nn.Module, graph: Graph, *, optimizer: SharpnessAware, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     """Compare every encoder of the user's with a pass over the full graph, and look for its peer.
 
     Args:
         method: Holds the encoders.
         graph: The graph that they will be trained on.
-        needs_peer: Whether the optimizer runs peer passes.
+        optimizer: Says whether there are peer passes; there are also where a classifier runs without edges.
         rng: Draws the nodes that are compared.
 
     Returns:
@@ -133,6 +140,7 @@ def check_encoders(
     foreign = [(name, encoder) for name, encoder in modules if not is_built_in(encoder)]
     if not foreign:
         return []
+    needs_peer = optimizer.peer == "required" or getattr(method, "message_passing", "always") != "always"
     from fgsam.nn.module import check_field_equals_full
     from fgsam.nn.peer import check_peer
 

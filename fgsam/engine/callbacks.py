@@ -27,7 +27,7 @@ class Callback:
         """Called once before the first step, also when a run goes on from a checkpoint."""
 
     def on_step(self, trainer: Trainer) -> None:
-        """Called after every training episode, after the validation that may belong to it."""
+        """Called after every training step, after the validation that may belong to it."""
 
     def on_validation(self, trainer: Trainer) -> None:
         """Called after every validation; the newest one is ``trainer.history[-1]``."""

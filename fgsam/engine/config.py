@@ -9,7 +9,7 @@ from typing import Any
 from fgsam.assets import asset_folder
 from fgsam.checks import suggest
 from fgsam.engine.config_check import check_settings
-from fgsam.engine.config_model import SECTIONS, RunConfig
+from fgsam.engine.config_model import CONFIGS, FEW_SHOT, SECTIONS, RunConfig
 from fgsam.engine.config_source import ConfigError, Settings
 from fgsam.engine.config_trial import trial_faults
 
@@ -29,7 +29,7 @@ def load_config(
         path: YAML file with what differs from the defaults, or the name of one that comes with the package:
             ``"coauthor_cs/gpn"``.
         overrides: Texts ``section.key=value``, values in YAML.
-        values: ``{section: {key: value}}``, as a call gives them.
+        values: ``{section: {key: value}}``, and perhaps ``{"task": value}``, as a call gives them.
         objects: Sections whose entry is an object of the caller's, with the label that names it in the config. Its
             options are the caller's affair, so the section has no keys for them.
 
@@ -51,7 +51,7 @@ def load_config(
     models = check_settings(settings, frozenset(objects or {}))
     if settings.faults:
         raise ConfigError(settings.faults)
-    config = RunConfig.assemble(models, settings.values, settings.sources)
+    config = CONFIGS[settings.task or FEW_SHOT].assemble(models, settings.values, settings.sources)
     if faults := trial_faults(config, frozenset(objects or {})):
         raise ConfigError(faults)
     return config

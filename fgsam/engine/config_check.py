@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from fgsam.checks import suggest
-from fgsam.engine.config_entries import TABLES, entries_knowing, entry_model, takes_symmetrise
-from fgsam.engine.config_model import SECTIONS, OptimizerConfig, Section, TrainConfig
+from fgsam.engine.config_entries import entries_knowing, entry_model, entry_sections, takes_symmetrise
+from fgsam.engine.config_model import FEW_SHOT, SECTIONS, TASKS, EntrySection, OptimizerConfig, Section, TrainConfig
 from fgsam.engine.config_source import Settings, shown
 
 PLAIN_OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -34,23 +34,65 @@ def check_settings(settings: Settings, objects: frozenset[str] = frozenset()) ->
     Returns:
         The model of each section, extended by the options of its entry; complete when there is no fault.
     """
+    models = dict(_task_sections(settings))
+    _check_task(models, settings)
     _fill_in(settings)
-    for section, model in SECTIONS.items():
+    entries = entry_sections(models)
+    for section, model in models.items():
         _check_static(section, model, settings)
         if section in objects:
-            _check_object(section, settings)
-        elif section in TABLES:
-            _check_name(section, settings)
+            _check_object(section, model, settings)
+        elif section in entries:
+            _check_name(section, entries[section], settings)
     _check_between(settings)
     # Entries are imported last, and beside other faults only where options were set: a mistyped key then costs no
     # import of torch, and still no fault stays hidden.
-    models = dict(SECTIONS)
-    for section in [section for section in TABLES if section not in objects]:
+    for section, entry in entries.items():
         has_good_name = all(fault.key != f"{section}.name" for fault in settings.faults)
-        if has_good_name and (_options(section, settings) or not settings.faults):
-            models[section] = _check_entry(section, settings)
+        if section not in objects and has_good_name and (_options(section, entry, settings) or not settings.faults):
+            models[section] = _check_entry(section, models, settings)
     settings.faults.sort(key=lambda fault: _position(fault.key))
     return models
+
+
+def _task_sections(settings: Settings) -> dict[str, type[Section]]:
+    task = FEW_SHOT if settings.task is None else settings.task
+    if task in TASKS:
+        return TASKS[task]
+    settings.fault("task", f"Expected 'task' to be one of {', '.join(TASKS)} (got task={shown(task)}).")
+    return SECTIONS
+
+
+def _check_task(models: Mapping[str, type[Section]], settings: Settings) -> None:
+    """Take out keys of another task: silently where the task was chosen later than they were, else as a fault."""
+    if any(fault.key == "task" for fault in settings.faults):
+        return
+    for dotted in [f"{section}.{key}" for section, values in settings.values.items() for key in values]:
+        section, _, key = dotted.partition(".")
+        home = next((task for task, others in TASKS.items() if _belongs(section, key, others)), None)
+        if section in models and (home is None or _belongs(section, key, models)):
+            continue
+        if not settings.is_older(dotted, "task"):
+            where = f"task={home or FEW_SHOT}"
+            got = f"(got {dotted}={shown(settings.get(dotted))})"
+            own = settings.task or FEW_SHOT
+            text = f"Expected no '{dotted}' with task={own} {got}. It is a key of {where}: remove it, or set {where}."
+            settings.fault(dotted, text)
+        settings.drop(dotted)
+    name = settings.get("method.name")
+    is_foreign = name not in entry_sections(models)["method"].table and name in _names("method")
+    if is_foreign and settings.is_older("method.name", "task"):
+        settings.drop("method.name")
+
+
+def _belongs(section: str, key: str, models: Mapping[str, type[Section]]) -> bool:
+    return section in models and key in models[section].model_fields
+
+
+def _names(section: str) -> Iterator[str]:
+    """The names that entries of a section have in any task."""
+    for models in TASKS.values():
+        yield from entry_sections(models)[section].table
 
 
 def _fill_in(settings: Settings) -> None:
@@ -68,21 +110,21 @@ def _fill_in(settings: Settings) -> None:
 
 def _check_static(section: str, model: type[Section], settings: Settings) -> None:
     values = settings.values.get(section, {})
-    if section in TABLES:
+    if issubclass(model, EntrySection):
         values = {key: value for key, value in values.items() if key in model.model_fields}
     _check_values(section, model, values, settings)
 
 
-def _check_object(section: str, settings: Settings) -> None:
-    for key, value in _options(section, settings).items():
+def _check_object(section: str, model: type[Section], settings: Settings) -> None:
+    for key, value in _options(section, model, settings).items():
         settings.fault(
             f"{section}.{key}",
             f"Expected no option beside an own {section} (got {section}.{key}={shown(value)}). Set it on the object.",
         )
 
 
-def _check_name(section: str, settings: Settings) -> None:
-    table, _ = TABLES[section]
+def _check_name(section: str, model: type[EntrySection], settings: Settings) -> None:
+    table = model.table
     dotted = f"{section}.name"
     name = settings.get(dotted)
     is_own = section == "dataset" and settings.get("dataset.path") is not None
@@ -97,6 +139,14 @@ def _check_name(section: str, settings: Settings) -> None:
         settings.fault(
             dotted,
             f"Expected '{dotted}' to be a known graph (got the file '{name}'). Write dataset.path={name} instead.",
+        )
+    elif name in _names(section) and name not in table:
+        own = settings.task or FEW_SHOT
+        home = next(task for task, models in TASKS.items() if name in entry_sections(models)[section].table)
+        settings.fault(
+            dotted,
+            f"Expected '{dotted}' to be a {table.kind} of task={own} (got {dotted}='{name}', of task={home}). "
+            f"Remove it, or set task={home}.",
         )
     elif ":" not in name and name not in table:
         hint = suggest(name, table)
@@ -130,41 +180,47 @@ def _check_between(settings: Settings) -> None:
         settings.fault("optimizer.momentum", text)
 
 
-def _check_entry(section: str, settings: Settings) -> type[Section]:
+def _check_entry(section: str, models: Mapping[str, type[Section]], settings: Settings) -> type[EntrySection]:
     """Extend a section by the options of its entry, and check the values of these options."""
-    table, _ = TABLES[section]
-    base = SECTIONS[section]
+    base = entry_sections(models)[section]
     name = settings.get(f"{section}.name", base.model_fields["name"].default)
     try:
-        entry = table.load("fgsam.data.own:load" if name == OWN_GRAPH else name)
+        entry = base.table.load("fgsam.data.own:load" if name == OWN_GRAPH else name)
     except ValueError as error:
         settings.fault(f"{section}.name", str(error))
         return base
-    model = entry_model(section, name, entry)
+    model = entry_model(base, name, entry)
     if section == "dataset" and settings.get("dataset.symmetrise") is not None and not takes_symmetrise(entry):
         got = f"(got dataset.symmetrise={shown(settings.get('dataset.symmetrise'))})"
         settings.fault("dataset.symmetrise", f"Expected no such choice for graph '{name}' {got}. Remove it.")
     if model.model_config.get("extra") == "forbid":
-        for key in [key for key in _options(section, settings) if key not in model.model_fields]:
+        for key in [key for key in _options(section, base, settings) if key not in model.model_fields]:
             _foreign_option(section, name, key, model, settings)
     if section == "optimizer" and LENGTH in model.model_fields and settings.get(f"optimizer.{LENGTH}") is None:
-        length = settings.get("train.num_episodes", TrainConfig.model_fields["num_episodes"].default)
-        settings.put("optimizer", LENGTH, length, source="default", place="")
-    known = {key: value for key, value in _options(section, settings).items() if key in model.model_fields}
+        settings.put("optimizer", LENGTH, _length(models["train"], settings), source="default", place="")
+    known = {key: value for key, value in _options(section, base, settings).items() if key in model.model_fields}
     _check_values(section, model, known, settings)
     return model
 
 
-def _foreign_option(section: str, name: str, key: str, model: type[Section], settings: Settings) -> None:
+def _length(train: type[Section], settings: Settings) -> Any:
+    """Steps of training at most."""
+    assert issubclass(train, TrainConfig)
+    return settings.get(f"train.{train.length}", train.model_fields[train.length].default)
+
+
+def _foreign_option(section: str, name: str, key: str, model: type[EntrySection], settings: Settings) -> None:
     dotted = f"{section}.{key}"
-    knowing = entries_knowing(section, key)
-    if knowing and f"{section}.name" in settings.sources and settings.is_older(dotted, f"{section}.name"):
-        # A file's option for the file's entry; the command line has put another entry in its place.
+    knowing = entries_knowing(model, key)
+    elsewhere = [entry for models in TASKS.values() for entry in entries_knowing(entry_sections(models)[section], key)]
+    is_replaced = f"{section}.name" in settings.sources and settings.is_older(dotted, f"{section}.name")
+    if (knowing and is_replaced) or (elsewhere and not knowing and settings.is_older(dotted, "task")):
+        # A file's option for the file's entry; the command line has put another entry, or task, in its place.
         settings.drop(dotted)
         return
-    way_out = f"Known by {', '.join(knowing)}." if knowing else suggest(key, model.model_fields)
+    way_out = f"Known by {', '.join(knowing or elsewhere)}." if elsewhere else suggest(key, model.model_fields)
     got = f"(got {dotted}={shown(settings.get(dotted))})"
-    settings.fault(dotted, f"Expected an option that {TABLES[section][0].kind} '{name}' has {got}. {way_out}")
+    settings.fault(dotted, f"Expected an option that {model.table.kind} '{name}' has {got}. {way_out}")
 
 
 def _check_values(section: str, model: type[Section], values: Mapping[str, Any], settings: Settings) -> None:
@@ -198,8 +254,9 @@ def _wanted(detail: Any, field: FieldInfo) -> str:
     return wanted if not start else f"valid: {message}"
 
 
-def _options(section: str, settings: Settings) -> dict[str, Any]:
-    known = SECTIONS[section].model_fields
+def _options(section: str, model: type[Section], settings: Settings) -> dict[str, Any]:
+    """What was set of a section beside the keys that its model has."""
+    known = model.model_fields
     return {key: value for key, value in settings.values.get(section, {}).items() if key not in known}
 
 

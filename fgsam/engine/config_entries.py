@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ConfigDict, Field, create_model
 
-from fgsam.engine.config_model import (
-    DatasetConfig,
-    EncoderConfig,
-    EntrySection,
-    MethodConfig,
-    OptimizerConfig,
-)
+from fgsam.engine.config_model import DatasetConfig, EntrySection, MethodConfig, Section
 from fgsam.engine.options import REQUIRED, read_options
-from fgsam.registry import DATASETS, ENCODERS, METHODS, OPTIMIZERS, Registry
-
-BASES: dict[str, type[EntrySection]] = {
-    "dataset": DatasetConfig,
-    "encoder": EncoderConfig,
-    "method": MethodConfig,
-    "optimizer": OptimizerConfig,
-}
-
-# Arguments that the engine supplies itself: the root; the number of features; the encoder; the model and the base.
-TABLES: dict[str, tuple[Registry, int]] = {
-    "dataset": (DATASETS, 1),
-    "encoder": (ENCODERS, 1),
-    "method": (METHODS, 1),
-    "optimizer": (OPTIMIZERS, 2),
-}
 
 
-def entry_model(section: str, name: str, entry: Any) -> type[EntrySection]:
+def entry_sections(models: Mapping[str, type[Section]]) -> dict[str, type[EntrySection]]:
+    """The sections that name an entry, among those of a task."""
+    return {section: model for section, model in models.items() if issubclass(model, EntrySection)}
+
+
+def entry_model(base: type[EntrySection], name: str, entry: Any) -> type[EntrySection]:
     """Make the config model of one registry entry from its signature.
 
     Args:
-        section: Section of the config that names the entry: ``"encoder"``.
+        base: Model of the section that names the entry.
         name: The entry's name.
         entry: The class or function itself.
     """
-    table, num_given = TABLES[section]
-    base = BASES[section]
-    options = read_options(entry, num_given)
-    is_open = options.is_open and name not in table
+    options = read_options(entry, base.num_given)
+    is_open = options.is_open and name not in base.table
     fields: dict[str, Any] = {
         option.name: (
             option.annotation,
@@ -59,23 +41,22 @@ def entry_model(section: str, name: str, entry: Any) -> type[EntrySection]:
     parent = type(base.__name__, (base,), {"model_config": settings, "__module__": __name__, "__doc__": base.__doc__})
     model: type[EntrySection] = create_model(base.__name__, __base__=parent, __module__=__name__, **fields)
     model.option_names = tuple(fields)
-    if section == "method":
-        model.is_trained = bool(getattr(entry, "is_trained", True))  # type: ignore[attr-defined]
+    if issubclass(model, MethodConfig):
+        model.is_trained = bool(getattr(entry, "is_trained", True))
     return model
 
 
-def entry_option_names(section: str, name: str) -> set[str]:
+def entry_option_names(base: type[EntrySection], name: str) -> set[str]:
     """Names of the options of one registry entry."""
-    table, num_given = TABLES[section]
-    return set(read_options(table.load(name), num_given).entries)
+    return set(read_options(base.table.load(name), base.num_given).entries)
 
 
-def entries_knowing(section: str, key: str) -> list[str]:
+def entries_knowing(base: type[EntrySection], key: str) -> list[str]:
     """Names of the entries of a section's table that have an option of this name."""
-    return sorted(name for name in TABLES[section][0] if key in entry_option_names(section, name))
+    return sorted(name for name in base.table if key in entry_option_names(base, name))
 
 
 def takes_symmetrise(loader: Any) -> bool:
     """Whether a loader leaves open if edges are made undirected."""
-    options = read_options(loader, TABLES["dataset"][1])
+    options = read_options(loader, DatasetConfig.num_given)
     return options.is_open or "symmetrise" in options.entries

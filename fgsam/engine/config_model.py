@@ -1,13 +1,19 @@
-"""What a run is asked to do: one frozen model for each part, every option with its default and its source."""
+"""What a run is asked to do: one frozen model for each part, every option with its default and its source.
+
+A run has one of two tasks, each with sections of its own: few-shot learning draws episodes of classes that training has
+not seen, node classification divides the nodes of all classes.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from fgsam.registry import CLASSIFIERS, DATASETS, ENCODERS, METHODS, OPTIMIZERS, Registry
 
 PLACES = ("run.root", "dataset.root", "dataset.path", "train.max_seconds")
 """Keys that say where and how long, and so are no part of what a run computes."""
@@ -23,6 +29,9 @@ NEWER = (
 """Keys that came after runs had names: left out of what a run computes at their default, so that the names stay."""
 
 
+TASK_TEXT = "what is learned: few_shot (episodes of new classes) or node_classification (nodes of all classes)"
+
+
 class Section(BaseModel):
     """One part of a config."""
 
@@ -30,8 +39,15 @@ class Section(BaseModel):
 
 
 class EntrySection(Section):
-    """A part that names a registry entry; the entry's own keyword arguments are further keys."""
+    """A part that names a registry entry; the entry's own keyword arguments are further keys.
 
+    Attributes:
+        table: Names that the entry may have.
+        num_given: Arguments of the entry that the engine supplies itself.
+    """
+
+    table: ClassVar[Registry]
+    num_given: ClassVar[int] = 1
     option_names: ClassVar[tuple[str, ...]] = ()
     name: str
 
@@ -45,6 +61,7 @@ class EntrySection(Section):
 class DatasetConfig(EntrySection):
     """The graph and its class split."""
 
+    table = DATASETS  # is given the root
     name: str = Field("synthetic", description="named graph, or 'package.module:load'")
     path: str | None = Field(None, description="file of an own graph (npz) instead of a named one")
     root: str | None = Field(None, description="folder of raw files; FGSAM_DATA, then the cache, when not given")
@@ -54,6 +71,17 @@ class DatasetConfig(EntrySection):
     )
     features: Literal["degree", "one_hot", "random_walk"] | None = Field(
         None, description="features made of the edges in place of the graph's own: degree, one_hot or random_walk"
+    )
+
+
+class NodeDatasetConfig(DatasetConfig):
+    """The graph and how its nodes are divided."""
+
+    split: int = Field(0, ge=0, description="division of the nodes into training, validation and test: its number")
+    split_kind: Literal["public", "drawn", "drawn_20"] | None = Field(
+        None,
+        description="public: as published; drawn: 60/20/20 % of each class; drawn_20: 20 nodes a class, 500, 1000; the "
+        "published ones where there are any when not given",
     )
 
 
@@ -90,19 +118,31 @@ class EpisodeConfig(Section):
 class EncoderConfig(EntrySection):
     """The encoder and its keyword arguments."""
 
+    table = ENCODERS  # is given the number of features
     name: str = Field("gcn", description="encoder, or 'package.module:Class'")
 
 
 class MethodConfig(EntrySection):
     """The few-shot learner and its keyword arguments."""
 
+    table = METHODS  # is given the encoder
     is_trained: ClassVar[bool] = True
     name: str = Field("gpn", description="few-shot learner, or 'package.module:Class'")
+
+
+class ClassifierConfig(MethodConfig):
+    """The node classifier and its keyword arguments."""
+
+    table = CLASSIFIERS
+    num_given = 2  # the encoder and the number of classes
+    name: str = Field("classifier", description="node classifier, or 'package.module:Class'")
 
 
 class OptimizerConfig(EntrySection):
     """The update rule, its keyword arguments, and the base optimizer that makes the real step."""
 
+    table = OPTIMIZERS
+    num_given = 2  # the model and the base
     name: str = Field("fgsam_plus", description="update rule, or 'package.module:Class'")
     base: Literal["adam", "adamw", "sgd"] = Field("adam", description="optimizer that makes the real step")
     lr: float = Field(0.005, gt=0, description="step size of the base optimizer")
@@ -117,16 +157,37 @@ class OptimizerConfig(EntrySection):
 
 
 class TrainConfig(Section):
-    """How long to train, and how to choose the weights."""
+    """How long to train, and how to choose the weights.
 
-    num_episodes: int = Field(1000, ge=1, description="training episodes at most")
-    val_every: int = Field(50, ge=1, description="episodes between two validations")
+    Attributes:
+        length: The key that says how many steps training takes at most.
+    """
+
+    length: ClassVar[str]
+    val_every: int = Field(50, ge=1, description="steps between two validations")
     patience: int = Field(6, ge=1, description="validations without a new best score before training stops")
-    seed: int = Field(0, ge=0, description="seed of initial weights and training episodes")
+    seed: int = Field(0, ge=0, description="seed of initial weights and of what is drawn for training")
     max_seconds: float | None = Field(None, gt=0, description="stop after this many seconds, to be continued later")
-    val_episodes: int = Field(200, ge=2, description="episodes of the validation bank")
     peer_dropout: bool = Field(False, description="dropout in the peer pass")
     allow_inexact: bool = Field(False, description="allow modules whose rows depend on unrelated rows")
+
+
+class EpisodeTrainConfig(TrainConfig):
+    """Training by episodes, one a step."""
+
+    length = "num_episodes"
+    num_episodes: int = Field(1000, ge=1, description="training episodes at most")
+    val_episodes: int = Field(200, ge=2, description="episodes of the validation bank")
+
+
+class NodeTrainConfig(TrainConfig):
+    """Training on all training nodes at once, or on batches of them."""
+
+    length = "num_steps"
+    num_steps: int = Field(500, ge=1, description="training steps at most; an epoch each without batch_size")
+    batch_size: int | None = Field(None, ge=1, description="training nodes in a step; all of them when not given")
+    val_every: int = Field(5, ge=1, description="steps between two validations")
+    patience: int = Field(40, ge=1, description="validations without a new best score before training stops")
 
 
 class EvaluateConfig(Section):
@@ -145,6 +206,8 @@ class MachineConfig(Section):
     deterministic: bool = Field(False, description="refuse operations that are not deterministic")
 
 
+FEW_SHOT, NODE_CLASSIFICATION = "few_shot", "node_classification"
+
 SECTIONS: dict[str, type[Section]] = {
     "dataset": DatasetConfig,
     "graph": GraphConfig,
@@ -152,32 +215,43 @@ SECTIONS: dict[str, type[Section]] = {
     "encoder": EncoderConfig,
     "method": MethodConfig,
     "optimizer": OptimizerConfig,
-    "train": TrainConfig,
+    "train": EpisodeTrainConfig,
     "evaluate": EvaluateConfig,
     "run": MachineConfig,
+}
+"""The sections of few-shot learning; every section of another task has its name here, too."""
+
+TASKS: dict[str, dict[str, type[Section]]] = {
+    FEW_SHOT: SECTIONS,
+    NODE_CLASSIFICATION: {
+        "dataset": NodeDatasetConfig,
+        "encoder": EncoderConfig,
+        "method": ClassifierConfig,
+        "optimizer": OptimizerConfig,
+        "train": NodeTrainConfig,
+        "run": MachineConfig,
+    },
 }
 
 
 class RunConfig(BaseModel):
-    """Everything that one run depends on; made by ``load_config``."""
+    """Everything that one run depends on, of either task; made by ``load_config``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    task: ClassVar[str]
     dataset: DatasetConfig
-    graph: GraphConfig
-    episode: EpisodeConfig
     encoder: EncoderConfig
     method: MethodConfig
     optimizer: OptimizerConfig
     train: TrainConfig
-    evaluate: EvaluateConfig
     run: MachineConfig
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def assemble(
         cls, models: Mapping[str, type[Section]], values: Mapping[str, Mapping[str, Any]], sources: Mapping[str, str]
-    ) -> RunConfig:
+    ) -> Self:
         """Make a config of checked values.
 
         Args:
@@ -193,7 +267,7 @@ class RunConfig(BaseModel):
     @property
     def sections(self) -> dict[str, Section]:
         """The parts by name."""
-        return {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: getattr(self, name) for name in TASKS[self.task]}
 
     @property
     def sources(self) -> dict[str, str]:
@@ -203,7 +277,7 @@ class RunConfig(BaseModel):
     @property
     def descriptions(self) -> dict[str, str]:
         """What each dotted key means."""
-        texts: dict[str, str] = {}
+        texts = {"task": TASK_TEXT}
         for name, section in self.sections.items():
             fields = type(section).model_fields
             texts.update({f"{name}.{key}": field.description or "" for key, field in fields.items()})
@@ -211,40 +285,69 @@ class RunConfig(BaseModel):
 
     @property
     def is_trained(self) -> bool:
-        """Whether the method learns by episodes; a floor does not."""
+        """Whether the method learns; a floor does not."""
         return self.method.is_trained
 
-    def resolved(self) -> dict[str, dict[str, Any]]:
-        """Every option with its value, as plain values by section and key."""
-        return {name: plain_value(dict(section)) for name, section in self.sections.items()}
+    def resolved(self) -> dict[str, Any]:
+        """Every option with its value, as plain values by section and key; the task too, unless it is few-shot."""
+        parts: dict[str, Any] = {} if self.task == FEW_SHOT else {"task": self.task}
+        return parts | {name: plain_value(dict(section)) for name, section in self.sections.items()}
 
     def flat(self) -> dict[str, Any]:
-        """Every option by its dotted key, as plain values."""
-        return {f"{name}.{key}": value for name, part in self.resolved().items() for key, value in part.items()}
+        """The task, and every option by its dotted key, as plain values."""
+        parts = {name: plain_value(dict(section)) for name, section in self.sections.items()}
+        options = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
+        return {"task": self.task, **options}
 
-    def content(self) -> dict[str, dict[str, Any]]:
-        """What the run computes: the resolved config without places, time limits and newer keys at their default.
-
-        A method without training ignores encoder, optimizer and training, so these are left out, and equal runs are
-        one run.
-        """
+    def content(self) -> dict[str, Any]:
+        """What the run computes: the resolved config without places, time limits and newer keys at their default."""
         content = self.resolved()
         for dotted in PLACES:
             section, _, key = dotted.partition(".")
             del content[section][key]
         for dotted in NEWER:
             section, _, key = dotted.partition(".")
-            if content[section][key] == SECTIONS[section].model_fields[key].default:
+            if section in content and content[section][key] == TASKS[self.task][section].model_fields[key].default:
                 del content[section][key]
-        content = {section: values for section, values in content.items() if values}
+        return {section: values for section, values in content.items() if values}
+
+    def to_yaml(self) -> str:
+        """The resolved config as a YAML text that ``load_config`` reads back."""
+        return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True)
+
+
+class FewShotConfig(RunConfig):
+    """A run that learns episodes, and is tested on classes that it has not seen."""
+
+    task = FEW_SHOT
+    graph: GraphConfig
+    episode: EpisodeConfig
+    train: EpisodeTrainConfig
+    evaluate: EvaluateConfig
+
+    def content(self) -> dict[str, Any]:
+        """What the run computes.
+
+        A method without training ignores encoder, optimizer and training, so these are left out, and equal runs are
+        one run.
+        """
+        content = super().content()
         if not self.is_trained:
             del content["encoder"], content["optimizer"]
             content["train"] = {"val_episodes": self.train.val_episodes}
         return content
 
-    def to_yaml(self) -> str:
-        """The resolved config as a YAML text that ``load_config`` reads back."""
-        return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True)
+
+class NodeConfig(RunConfig):
+    """A run that classifies nodes by some labelled ones of the same classes."""
+
+    task = NODE_CLASSIFICATION
+    dataset: NodeDatasetConfig
+    method: ClassifierConfig
+    train: NodeTrainConfig
+
+
+CONFIGS: dict[str, type[RunConfig]] = {config.task: config for config in (FewShotConfig, NodeConfig)}
 
 
 def plain_value(value: Any) -> Any:

@@ -58,8 +58,12 @@ def shown(value: Any) -> str:
 
 @dataclass
 class Settings:
-    """Values by section and key as they were written, each with its kind of source and its place."""
+    """Values by section and key as they were written, each with its kind of source and its place.
 
+    ``task``, the one key outside the sections, has its source and its place under that name.
+    """
+
+    task: Any = None
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
@@ -76,6 +80,10 @@ class Settings:
             text = f"Expected '{dotted}' to be a number, a text, a truth value or a list (got {shown(value)})."
             self.faults.append(Fault(dotted, text, place))
 
+    def put_task(self, value: Any, *, source: str, place: str) -> None:
+        """Set the task; a later one replaces an earlier one."""
+        self.task, self.sources["task"], self.places["task"] = value, source, place
+
     def drop(self, dotted: str) -> None:
         """Forget the value of a dotted key."""
         section, _, key = dotted.partition(".")
@@ -83,7 +91,7 @@ class Settings:
 
     def is_older(self, dotted: str, other: str) -> bool:
         """Whether a value comes from an earlier kind of source than another one, so that the other may replace it."""
-        return SOURCES.index(self.sources[dotted]) < SOURCES.index(self.sources[other])
+        return other in self.sources and SOURCES.index(self.sources[dotted]) < SOURCES.index(self.sources[other])
 
     def get(self, dotted: str, default: Any = None) -> Any:
         """The value of a dotted key."""
@@ -116,7 +124,7 @@ class Settings:
         for text in overrides:
             name, equals, written = text.partition("=")
             section, dot, key = name.strip().partition(".")
-            if not (equals and dot and section and key):
+            if not (equals and (section == "task" if not dot else section and key)):
                 hint = _hint(name.strip(), written, sections)
                 problem = f"Expected an override 'section.key=value' (got '{text}').{hint}"
                 self.faults.append(Fault(name, problem, "command line"))
@@ -127,10 +135,11 @@ class Settings:
                 problem = f"Expected '{name}' to have a YAML value (got '{written}': {_problem(error)})."
                 self.faults.append(Fault(name, problem, "command line"))
                 continue
-            self._add({section: {key: value}}, sections, "command line", lambda key: "command line")
+            content = {section: {key: value}} if dot else {section: value}
+            self._add(content, sections, "command line", lambda key: "command line")
 
     def add_values(self, values: Mapping[str, Any], sections: Iterable[str]) -> None:
-        """Add values given by a call, ``{section: {key: value}}``."""
+        """Add values given by a call, ``{section: {key: value}}``, and perhaps ``{"task": value}``."""
         self._add(values, sections, "argument", lambda key: "")
 
     def _add(self, document: Any, sections: Iterable[str], source: str, place: Callable[[str], str]) -> None:
@@ -141,7 +150,9 @@ class Settings:
             self.faults.append(Fault("", text, place("")))
             return
         for section, content in document.items():
-            if section not in sections:
+            if section == "task":
+                self.put_task(content, source=source, place=place("task"))
+            elif section not in sections:
                 hint = suggest(str(section), sections)
                 text = f"Expected a known section (got '{section}'). {hint}"
                 self.faults.append(Fault(str(section), text, place(str(section))))

@@ -6,8 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fgsam.engine.config_entries import TABLES
-from fgsam.engine.config_model import OptimizerConfig, RunConfig
+from fgsam.engine.config_model import EntrySection, FewShotConfig, NodeConfig, OptimizerConfig, RunConfig
 from fgsam.engine.config_source import Fault
 
 BASE_CLASSES = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
@@ -27,19 +26,20 @@ def trial_faults(config: RunConfig, objects: frozenset[str]) -> list[Fault]:
     from fgsam.episodes.noise import num_wrong
 
     faults = []
-    episode = config.episode
-    try:
-        num_wrong(episode.support_noise, episode.n_way, episode.k_shot)
-    except ValueError as error:
-        faults.append(Fault("episode.support_noise", str(error), _place("episode", config)))
+    if isinstance(config, FewShotConfig):
+        episode = config.episode
+        try:
+            num_wrong(episode.support_noise, episode.n_way, episode.k_shot)
+        except ValueError as error:
+            faults.append(Fault("episode.support_noise", str(error), _place("episode", config)))
     # Constructors draw initial weights; nobody else's random numbers may change by that.
     with torch.random.fork_rng(devices=[]):
         for section, trial in _trials(config):
-            name = getattr(config, section).name
-            if section in objects or name not in TABLES[section][0]:
+            part: EntrySection = getattr(config, section)
+            if section in objects or part.name not in part.table:
                 continue
             try:
-                trial(TABLES[section][0].load(name))
+                trial(part.table.load(part.name))
             except (ValueError, TypeError) as error:
                 faults.append(Fault(section, str(error), _place(section, config)))
     return faults
@@ -52,8 +52,10 @@ def _trials(config: RunConfig) -> Iterator[tuple[str, Callable[[Any], Any]]]:
     weight = nn.Parameter(torch.zeros(1))
     encoder = nn.Linear(1, 1)
     encoder.dim = 1  # type: ignore[assignment]
-    learner = [lambda: encoder] if config.is_trained else []
-    yield "method", lambda entry: entry(*learner, **config.method.options)
+    given: list[Any] = [lambda: encoder] if config.is_trained else []
+    if isinstance(config, NodeConfig):
+        given.append(2)  # classes
+    yield "method", lambda entry: entry(*given, **config.method.options)
     if config.is_trained:
         base = getattr(torch.optim, BASE_CLASSES[config.optimizer.base])
         yield "encoder", lambda entry: entry(1, **config.encoder.options)

@@ -1,10 +1,11 @@
-"""The graph, the class split and the episodes of a run."""
+"""The graph of a run, and the class split and the episodes of a few-shot one."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,13 +13,18 @@ from fgsam.data.features import with_features
 from fgsam.data.folders import data_folders
 from fgsam.data.load import load_graph
 from fgsam.engine.banks import build_bank
-from fgsam.engine.config_model import RunConfig
+from fgsam.engine.config_model import EpisodeConfig, FewShotConfig, RunConfig
+from fgsam.engine.episode_task import EpisodeTask
+from fgsam.engine.evaluate import BankScorer
+from fgsam.engine.figures import figures
+from fgsam.engine.task import Scored
 from fgsam.episodes.bank import EpisodeBank
 from fgsam.episodes.sampler import EpisodeSampler
 from fgsam.episodes.split import PARTS, ClassSplit
 from fgsam.episodes.streams import generator
 from fgsam.graph.graph import Graph
 from fgsam.graph.perturb import with_edge_noise
+from fgsam.methods.base import Method
 from fgsam.registry import DATASETS
 
 MOST_DEGREES = 3
@@ -41,6 +47,7 @@ class Data:
         sampler: Draws training episodes.
         val_bank: Episodes that weights and settings are chosen on: of training classes where the split has no others.
         test_bank: Episodes that the result is about.
+        episode: The shape of an episode, and its noise.
     """
 
     graph: Graph
@@ -50,6 +57,7 @@ class Data:
     sampler: EpisodeSampler
     val_bank: EpisodeBank
     test_bank: EpisodeBank
+    episode: EpisodeConfig
 
     @property
     def digests(self) -> dict[str, str]:
@@ -61,8 +69,21 @@ class Data:
             "test_bank": self.test_bank.digest,
         }
 
+    def task(self) -> EpisodeTask:
+        """What a trainer minimises, and chooses by."""
+        noise = self.episode.support_noise
+        return EpisodeTask(self.train_graph, self.sampler, self.val_bank, val_graph=self.val_graph, support_noise=noise)
 
-def build_data(config: RunConfig, graph: Graph | None = None, *, bank_folder: Path | None = None) -> Data:
+    def test(self, method: Method) -> Scored:
+        """Score weights on the test episodes."""
+        return BankScorer(self.graph, self.test_bank).score(method)
+
+    def figures(self, val: Scored, test: Scored) -> dict[str, Any]:
+        """What the results of a run say about its validation and test episodes, as plain values."""
+        return figures(self.episode, self, val.hits, test.hits)
+
+
+def build_data(config: FewShotConfig, graph: Graph | None = None, *, bank_folder: Path | None = None) -> Data:
     """Load the graph and its split, and draw or read the banks.
 
     Split and banks are those of the clean graph, so that a run with noise is paired with one without.
@@ -76,12 +97,7 @@ def build_data(config: RunConfig, graph: Graph | None = None, *, bank_folder: Pa
         ValueError: If the split or the episodes do not fit the graph, or the device is not there.
         FileNotFoundError: If raw files are missing.
     """
-    _check_device(config.run.device)
-    if graph is None:
-        graph = build_graph(config)
-    elif config.dataset.features is not None:
-        graph = with_features(graph, config.dataset.features)
-    _check_features(graph)
+    graph = usable_graph(config, graph)
     split = build_split(config, graph)
     if not split.meta_val:
         logger.warning("Split '%s' has no validation classes: training classes choose the weights", split.name)
@@ -95,10 +111,10 @@ def build_data(config: RunConfig, graph: Graph | None = None, *, bank_folder: Pa
     val_bank = build_bank(config, graph, split, val_sampler, "val_bank", bank_folder)
     test_bank = build_bank(config, graph, split, samplers["meta_test"], "test_bank", bank_folder)
     whole, train_graph, val_graph = _seen_graphs(config, graph, split)
-    return Data(whole, train_graph, val_graph, split, samplers["meta_train"], val_bank, test_bank)
+    return Data(whole, train_graph, val_graph, split, samplers["meta_train"], val_bank, test_bank, config.episode)
 
 
-def _seen_graphs(config: RunConfig, graph: Graph, split: ClassSplit) -> tuple[Graph, Graph, Graph]:
+def _seen_graphs(config: FewShotConfig, graph: Graph, split: ClassSplit) -> tuple[Graph, Graph, Graph]:
     """What test, training and validation see of a graph, with noise, precision and device of the config."""
     clean, kind = graph, _kind_of_features(config, graph)
     if config.graph.edge_noise:
@@ -108,10 +124,7 @@ def _seen_graphs(config: RunConfig, graph: Graph, split: ClassSplit) -> tuple[Gr
 
     def seen(part: Graph) -> Graph:
         made = part if part is clean or kind is None else with_features(part, kind)  # of the edges that are seen
-        digest = made.digest  # before the conversion, which keeps it: one graph has one digest in every precision
-        converted = made.to(dtype=getattr(torch, config.run.dtype), device=config.run.device)
-        assert converted.digest == digest
-        return converted
+        return converted(config, made)
 
     def before(classes: tuple[int, ...]) -> Graph:
         return seen(graph.without(torch.where(torch.isin(graph.labels.cpu(), torch.tensor(classes)))[0]))
@@ -122,6 +135,30 @@ def _seen_graphs(config: RunConfig, graph: Graph, split: ClassSplit) -> tuple[Gr
     val_graph = before(split.meta_test)
     train_graph = before(split.meta_val + split.meta_test) if split.meta_val else val_graph
     return whole, train_graph, val_graph
+
+
+def usable_graph(config: RunConfig, graph: Graph | None = None) -> Graph:
+    """Load the graph that a config names, or take a given one, and see whether a run can use it.
+
+    Raises:
+        ValueError: If it has no nodes or no features, or the device is not there.
+        FileNotFoundError: If raw files are missing.
+    """
+    _check_device(config.run.device)
+    if graph is None:
+        graph = build_graph(config)
+    elif config.dataset.features is not None:
+        graph = with_features(graph, config.dataset.features)
+    _check_features(graph)
+    return graph
+
+
+def converted(config: RunConfig, graph: Graph) -> Graph:
+    """Return a graph in the precision and on the device of a config."""
+    digest = graph.digest  # before the conversion, which keeps it: one graph has one digest in every precision
+    made = graph.to(dtype=getattr(torch, config.run.dtype), device=config.run.device)
+    assert made.digest == digest
+    return made
 
 
 def build_graph(config: RunConfig) -> Graph:
@@ -154,7 +191,7 @@ def _state_of_source(config: RunConfig) -> tuple[object, ...] | None:
     return tuple(map(str, data_folders(dataset.root))) if dataset.name in DATASETS else None
 
 
-def build_split(config: RunConfig, graph: Graph) -> ClassSplit:
+def build_split(config: FewShotConfig, graph: Graph) -> ClassSplit:
     """Return the class split that a config names.
 
     A named graph brings its splits; for another one, or one generated with other classes, split ``i`` is drawn from
@@ -189,7 +226,7 @@ def build_split(config: RunConfig, graph: Graph) -> ClassSplit:
     return ClassSplit.draw(classes, counts, generator("split", graph.digest, which), name=str(which))
 
 
-def _kind_of_features(config: RunConfig, graph: Graph) -> str | None:
+def _kind_of_features(config: FewShotConfig, graph: Graph) -> str | None:
     """Which features are made of the edges: those of the config, or the degrees that a bare graph was given."""
     if config.dataset.features is not None or graph.num_features > MOST_DEGREES:
         return config.dataset.features

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from fgsam.engine.task import Scored
 from fgsam.episodes.bank import EpisodeBank
 from fgsam.graph.field import Field
 from fgsam.graph.graph import Graph
@@ -39,6 +40,12 @@ class BankScorer:
         self._query = torch.searchsorted(bank.nodes, bank.query).to(device)
         self._support_labels = bank.support_labels.to(device)
         self._query_labels = bank.query_labels.to(device)
+
+    def score(self, method: Method) -> Scored:
+        """Score a method by its accuracy over all queries of the bank."""
+        hits = self.hits(method)
+        accuracy = int(hits.sum()) / int(self.bank.num_queries.sum())
+        return Scored(hits, accuracy, accuracy)
 
     def correct(self, method: Method) -> Tensor:
         """Count the correct queries of every episode; see :meth:`hits`.
@@ -88,7 +95,7 @@ class BankScorer:
         return logits.argmax(-1) == self._query_labels[part]
 
 
-def chunked_fields(encoder: Encoder, graph: Graph, nodes: Tensor) -> list[Field]:
+def chunked_fields(encoder: Encoder, graph: Graph, nodes: Tensor, *, peer: bool = False) -> list[Field]:
     """Build the fields that an encoder needs for many nodes.
 
     Built-in encoders read sparse rows and get one field. Others get dense rows, so their nodes are halved until the
@@ -98,18 +105,20 @@ def chunked_fields(encoder: Encoder, graph: Graph, nodes: Tensor) -> list[Field]
         encoder: Says which fields it needs.
         graph: The graph.
         nodes: Node ids, shape ``[num_targets]``, at least one.
+        peer: Build fields of zero hops.
 
     Returns:
         Fields whose targets, one field after the other, are ``nodes``.
     """
-    field = field_of(encoder, graph, nodes)
+    field = field_of(encoder, graph, nodes, peer=peer)
     if not encoder.densifies or len(nodes) == 1:
         return [field]
     width = torch.finfo(graph.dtype).bits // 8
     if field.num_nodes * graph.num_features * width <= graph.memory_mb * 2**20:
         return [field]
     half = len(nodes) // 2
-    return chunked_fields(encoder, graph, nodes[:half]) + chunked_fields(encoder, graph, nodes[half:])
+    halves = (nodes[:half], nodes[half:])
+    return [chunk for part in halves for chunk in chunked_fields(encoder, graph, part, peer=peer)]
 
 
 def floor_hits(floor: Floor, bank: EpisodeBank) -> Tensor:
@@ -127,6 +136,13 @@ def floor_hits(floor: Floor, bank: EpisodeBank) -> Tensor:
         for part in bank.batches(EPISODES_AT_ONCE)
     ]
     return torch.cat(found) == bank.query_labels
+
+
+def floor_scored(floor: Floor, bank: EpisodeBank) -> Scored:
+    """Score a training-free learner by its accuracy over all queries of a bank."""
+    hits = floor_hits(floor, bank)
+    accuracy = int(hits.sum()) / int(bank.num_queries.sum())
+    return Scored(hits, accuracy, accuracy)
 
 
 def floor_correct(floor: Floor, bank: EpisodeBank) -> Tensor:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import torch
 
 from fgsam.engine.config import load_config
-from fgsam.engine.config_model import RunConfig
+from fgsam.engine.config_model import FewShotConfig, RunConfig
 from fgsam.engine.outcome import Run, Score
 
 FLOORS = ("raw_lr", "sgc_lr", "sgc_prototype")
 
 
-def run_floors(config: RunConfig, execute: Callable[[RunConfig], Run]) -> dict[str, Run]:
+def run_floors(config: FewShotConfig, execute: Callable[[RunConfig], Run]) -> dict[str, Run]:
     """Run every floor on the graph, class split and banks of a config.
 
     Args:
@@ -23,7 +23,7 @@ def run_floors(config: RunConfig, execute: Callable[[RunConfig], Run]) -> dict[s
     return {name: execute(floor_config(config, name)) for name in FLOORS if name != config.method.name}
 
 
-def floor_config(config: RunConfig, name: str) -> RunConfig:
+def floor_config(config: FewShotConfig, name: str) -> RunConfig:
     """Return the config of a floor that sees the same graph and episodes.
 
     Args:

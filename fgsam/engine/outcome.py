@@ -15,8 +15,12 @@ from torch import Tensor
 from fgsam.engine.build import Entries, build_method
 from fgsam.engine.checkpoint import load_checkpoint, weights_digest
 from fgsam.engine.config import ConfigError, load_config
-from fgsam.engine.data import Data, build_data
+from fgsam.engine.config_model import FEW_SHOT, NODE_CLASSIFICATION
+from fgsam.engine.data import Data
 from fgsam.engine.evaluate import BankScorer, chunked_fields, floor_correct
+from fgsam.engine.inputs import build_inputs
+from fgsam.engine.node_data import NodeData, unpacked
+from fgsam.engine.node_task import NodeScorer
 from fgsam.engine.record import RESULTS_VERSION, RunDirectory
 from fgsam.functional.intervals import mean_interval
 from fgsam.graph.graph import Graph
@@ -55,21 +59,47 @@ class Score:
 
 
 @dataclass(frozen=True)
+class NodeScore:
+    """Accuracy on the test nodes.
+
+    Attributes:
+        accuracy: Share of test nodes that are right, between 0 and 1.
+        interval: Half-width of the binomial 95 % interval over test nodes, which says nothing about other splits or
+            seeds.
+        num_nodes: Test nodes.
+        roc_auc: Area under the ROC curve, between 0 and 1; None unless there are two classes.
+
+    Example:
+        >>> print(NodeScore(0.7321, 0.0364, 568))
+        73.2 % ± 3.6 (568 test nodes)
+    """
+
+    accuracy: float
+    interval: float
+    num_nodes: int
+    roc_auc: float | None = None
+
+    def __str__(self) -> str:
+        area = "" if self.roc_auc is None else f", ROC AUC {100 * self.roc_auc:.1f} %"
+        return f"{100 * self.accuracy:.1f} % ± {100 * self.interval:.1f} ({self.num_nodes} test nodes){area}"
+
+
+@dataclass(frozen=True)
 class Material:
     """What a run was made of: its data, and the trained method or fitted floor."""
 
-    data: Data
+    data: Any
     learner: Any
 
 
 class Run:
-    """A finished run.
+    """A finished run of few-shot learning; a ``NodeRun`` of node classification.
 
     Attributes:
         directory: Where its files lie.
         config: Every setting, by section and key.
         results: What was computed; the same bits whenever the same run is computed.
-        timing: Seconds, milliseconds an episode, memory; these differ from time to time.
+        timing: Seconds, milliseconds an episode or step, memory; these differ from time to time.
         versions: What it was computed with.
 
     Args:
@@ -80,6 +110,10 @@ class Run:
     Raises:
         ValueError: If the run is not finished, or its files are damaged.
     """
+
+    _special = frozenset(
+        {"num_episodes", "test_balanced_accuracy", "test_balanced_interval", "validated_on", "bank_sizes"}
+    )
 
     def __init__(
         self, directory: Path, *, material: Material | None = None, objects: Mapping[str, Any] | None = None
@@ -92,13 +126,18 @@ class Run:
                 f"If it has a config.yaml, go on with: fgsam run {files.config}"
             )
         self.directory = files.path
-        self.config: dict[str, dict[str, Any]] = files.read_config()
+        self.config: dict[str, Any] = files.read_config()
         self.results: dict[str, Any] = content["results"]
         self.timing: dict[str, Any] = content["timing"]
         self.versions: dict[str, Any] = content["versions"]
         self._files = files
         self._material = material
         self._objects = {part: value for part, value in (objects or {}).items() if value is not None}
+
+    @property
+    def task(self) -> str:
+        """What was learned: ``"few_shot"`` or ``"node_classification"``."""
+        return str(self.config.get("task", FEW_SHOT))
 
     @property
     def test(self) -> Score:
@@ -129,11 +168,10 @@ class Run:
 
     def summary(self) -> dict[str, Any]:
         """The main figures as one flat dict of plain values."""
-        keys = ("test_accuracy", "test_interval", "val_accuracy", "num_episodes", "weights_digest", "stopped_by")
-        special = ("test_balanced_accuracy", "test_balanced_interval", "validated_on", "bank_sizes")
+        keys = ("test_accuracy", "test_interval", "val_accuracy", "weights_digest", "stopped_by")
         return {
             **{key: self.results[key] for key in keys},
-            **{key: self.results[key] for key in special if key in self.results},
+            **{key: value for key, value in self.results.items() if key in self._special},
             **self.timing,
             "run_dir": str(self.directory),
             "config": self.config,
@@ -223,7 +261,7 @@ class Run:
         try:
             config = load_config(
                 values={
-                    section: {key: value for key, value in part.items() if not (section in labels and key == "name")}
+                    section: {key: value for key, value in part.items() if key != "name"} if section in labels else part
                     for section, part in self.config.items()
                 },
                 objects={section: self.config[section]["name"] for section in labels},
@@ -232,14 +270,14 @@ class Run:
             raise ValueError(f"Expected {self._files.config} as the run wrote it. {error}") from error
         objects = {part: value for part, value in self._objects.items() if part != "graph"}
         entries = Entries.load(config, **{**objects, "optimizer": SharpnessAware})
-        data = build_data(config, self._objects.get("graph"))
+        data = build_inputs(config, self._objects.get("graph"))
         if data.digests != self.results["digests"]:
             changed = [part for part, digest in data.digests.items() if digest != self.results["digests"].get(part)]
             raise ValueError(
                 f"Expected the data that {self.directory} was made with (changed: {', '.join(changed)}). "
                 "Restore it, or run again with what there is now."
             )
-        if not self.results["is_trained"]:
+        if isinstance(data, Data) and not self.results["is_trained"]:
             floor = entries.method(**config.method.options)
             floor.fit(data.val_graph, data.val_bank)
             floor.use(data.graph)
@@ -255,8 +293,76 @@ class Run:
         return Material(data, method.eval())
 
 
+class NodeRun(Run):
+    """A finished run of node classification.
+
+    Attributes:
+        directory: Where its files lie.
+        config: Every setting, by section and key.
+        results: What was computed; the same bits whenever the same run is computed.
+        timing: Seconds, milliseconds a step, memory; these differ from time to time.
+        versions: What it was computed with.
+    """
+
+    _special = frozenset(
+        {"task", "metric", "test_roc_auc", "val_roc_auc", "interval_over", "split", "num_nodes", "num_steps"}
+    )
+
+    @property
+    def test(self) -> NodeScore:  # type: ignore[override]
+        """Accuracy of the tested weights on the test nodes."""
+        results = self.results
+        sizes = results["num_nodes"]
+        accuracy, interval = results["test_accuracy"], results["test_interval"]
+        return NodeScore(accuracy, interval, sizes["test"], results.get("test_roc_auc"))
+
+    @property
+    def test_hits(self) -> Tensor:
+        """Which test nodes are right, booleans in the order of their ids: what two runs on one split are paired by."""
+        return unpacked(self.results["test_hits"], self.results["num_nodes"]["test"])
+
+    def evaluate(self) -> NodeScore:  # type: ignore[override]
+        """Score the stored weights on the test nodes once more.
+
+        Raises:
+            ValueError: If the stored weights are not those of the result.
+        """
+        material = self._loaded()
+        data: NodeData = material.data
+        scored = data.test(material.learner)
+        found = data.figures(scored, scored)
+        return NodeScore(scored.accuracy, found["test_interval"], len(scored.hits), found.get("test_roc_auc"))
+
+    def predict(self, nodes: NodeIds) -> Tensor:  # type: ignore[override]
+        """Classify nodes of the graph, with the weights as they were tested.
+
+        Args:
+            nodes: Any nodes, shape ``[num_nodes]``.
+
+        Returns:
+            The class of each, int64, shape ``[num_nodes]``.
+
+        Raises:
+            ValueError: If a node is not of the graph.
+        """
+        material = self._loaded()
+        ids, places = torch.unique(_ids(nodes, material.data.graph.num_nodes), return_inverse=True)
+        if not len(ids):
+            return torch.zeros(0, dtype=torch.int64)
+        logits = NodeScorer(material.data.graph, ids).logits(material.learner)
+        classes: Tensor = logits.argmax(-1)[places]
+        return classes
+
+
+def opened(directory: Path, *, material: Material | None = None, objects: Mapping[str, Any] | None = None) -> Run:
+    """Open a finished run of either task; see ``Run``."""
+    content = RunDirectory(directory).read_result()  # where there is none, Run says so
+    is_nodes = content is not None and content["results"].get("task") == NODE_CLASSIFICATION
+    return (NodeRun if is_nodes else Run)(directory, material=material, objects=objects)
+
+
 def load_run(directory: str | Path, *, graph: Graph | None = None, encoder: Any = None, method: Any = None) -> Run:
-    """Open a finished run.
+    """Open a finished run, of node classification as a ``NodeRun``.
 
     Args:
         directory: Its directory.
@@ -271,7 +377,7 @@ def load_run(directory: str | Path, *, graph: Graph | None = None, encoder: Any 
     place = Path(directory)
     if not place.is_dir():
         raise FileNotFoundError(f"Expected '{place}' to be a run directory (there is none). Look in run.root.")
-    return Run(place, objects={"graph": graph, "encoder": encoder, "method": method})
+    return opened(place, objects={"graph": graph, "encoder": encoder, "method": method})
 
 
 def _ids(nodes: NodeIds, num_nodes: int) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fgsam.engine.build import Entries, build_method, build_optimizer, check_encoders
 from fgsam.engine.config_model import RunConfig
-from fgsam.engine.data import build_data
+from fgsam.engine.inputs import build_inputs
 from fgsam.engine.run import run_name
 from fgsam.episodes.streams import generator
 
@@ -19,11 +19,12 @@ def plan(config: RunConfig) -> Path:
         FileNotFoundError: If raw files are missing.
     """
     entries = Entries.load(config)
-    data = build_data(config)
+    data = build_inputs(config)
     if config.is_trained:
         stream = (data.split.digest, config.train.seed)
         method = build_method(config, data.train_graph, entries, *stream)
-        needs_peer = build_optimizer(config, method, entries).peer == "required"
-        check_encoders(method, data.train_graph, needs_peer=needs_peer, rng=generator("check", *stream))
+        optimizer = build_optimizer(config, method, entries)
+        check_encoders(method, data.train_graph, optimizer=optimizer, rng=generator("check", *stream))
+        data.task()
     name, _ = run_name(config, data, entries)
     return Path(config.run.root) / name

@@ -62,11 +62,11 @@ class _Meter(Callback):
     def _facts(self, trainer: Trainer) -> str:
         """Speed, loss, validation and, while it runs, the time left, on one line."""
         rate = self._rate(trainer)
-        left = (trainer.num_episodes - trainer.step) / rate if rate else 0.0
-        facts = [f"{rate:.0f} episodes/s", f"loss {trainer.loss:.3f}"]
+        left = (trainer.num_steps - trainer.step) / rate if rate else 0.0
+        facts = [f"{rate:.0f} {trainer.unit}s/s", f"loss {trainer.loss:.3f}"]
         if trainer.best is not None:
-            last = trainer.history[-1].accuracy
-            facts.append(f"validation {100 * last:.1f} % (best {100 * trainer.best.accuracy:.1f} %)")
+            last = trainer.history[-1].score
+            facts.append(f"validation {100 * last:.1f} % (best {100 * trainer.best.score:.1f} %)")
         return ", ".join([*facts, f"at most {_minutes(left)} left"] if self._is_running else facts)
 
 
@@ -77,18 +77,20 @@ class ProgressLines(_Meter):
         """Say where training begins."""
         super().on_start(trainer)
         self._written = self._started
-        logger.info("Training %d episodes, from episode %d on", trainer.num_episodes, trainer.step + 1)
+        unit = trainer.unit
+        logger.info("Training %d %ss, from %s %d on", trainer.num_steps, unit, unit, trainer.step + 1)
 
     def on_validation(self, trainer: Trainer) -> None:
         """Write a line if the last one is long ago."""
         if time.perf_counter() - self._written >= LINE_SECONDS:
             self._written = time.perf_counter()
-            logger.info("Episode %d of %d: %s", trainer.step, trainer.num_episodes, self._facts(trainer))
+            name = trainer.unit.capitalize()
+            logger.info("%s %d of %d: %s", name, trainer.step, trainer.num_steps, self._facts(trainer))
 
     def on_end(self, trainer: Trainer) -> None:
         """Write the last line."""
         super().on_end(trainer)
-        logger.info("Training ended after %d episodes: %s", trainer.step, self._facts(trainer))
+        logger.info("Training ended after %d %ss: %s", trainer.step, trainer.unit, self._facts(trainer))
 
 
 class ProgressBar(_Meter):
@@ -102,7 +104,7 @@ class ProgressBar(_Meter):
         super().on_start(trainer)
         columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"))
         self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task("", total=trainer.num_episodes, completed=trainer.step)
+        self._task = self._bar.add_task("", total=trainer.num_steps, completed=trainer.step)
         self._drawn = 0.0
         self._bar.start()
 
@@ -141,9 +143,9 @@ class NotebookProgress(_Meter):
         self._show(trainer)
 
     def _show(self, trainer: Trainer) -> None:
-        done = round(24 * trainer.step / trainer.num_episodes)
+        done = round(24 * trainer.step / trainer.num_steps)
         bar = "█" * done + "░" * (24 - done)
-        self._handle.update(self._pretty(f"{bar} {trainer.step}/{trainer.num_episodes} {self._facts(trainer)}"))
+        self._handle.update(self._pretty(f"{bar} {trainer.step}/{trainer.num_steps} {self._facts(trainer)}"))
 
 
 def _surroundings() -> str:

@@ -20,7 +20,7 @@ import yaml
 
 from fgsam.engine.callbacks import Callback
 from fgsam.engine.checkpoint import load_checkpoint, save_checkpoint
-from fgsam.engine.config_model import SECTIONS
+from fgsam.engine.config_model import FEW_SHOT, TASKS
 from fgsam.engine.interrupts import Interrupted
 from fgsam.engine.train import Trainer
 from fgsam.files import write_atomically
@@ -108,17 +108,20 @@ class RunDirectory:
         }
         write_atomically(self.result, (json.dumps(content, indent=1, default=str) + "\n").encode())
 
-    def read_config(self) -> dict[str, dict[str, Any]]:
-        """Return the resolved config by section and key.
+    def read_config(self) -> dict[str, Any]:
+        """Return the resolved config by section and key, and the task where it is not few-shot.
 
         Raises:
             ValueError: If ``config.yaml`` is missing or damaged.
         """
         try:
             content = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-            if isinstance(content, dict):
+            is_whole = isinstance(content, dict)
+            if is_whole and content.get("task", FEW_SHOT) == FEW_SHOT:
                 content.setdefault("graph", {})  # a section that older runs lack
-            is_whole = isinstance(content, dict) and all(isinstance(content.get(name), dict) for name in SECTIONS)
+            is_whole = is_whole and all(
+                isinstance(content.get(name), dict) for name in TASKS.get(content.get("task", FEW_SHOT), TASKS)
+            )
         except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):
             is_whole = False
         if not is_whole:
@@ -206,7 +209,7 @@ class Keeper(Callback):
                     f"Expected {self.directory.checkpoint} to hold the state of these nets and this optimizer "
                     f"(got {type(error).__name__}). Delete it to start this run from its beginning."
                 ) from error
-            logger.info("Going on from episode %d of %s", trainer.step, self.directory.path)
+            logger.info("Going on from %s %d of %s", trainer.unit, trainer.step, self.directory.path)
         with _opened(self.directory.log, "a") as file:
             # What was logged after the checkpoint will be computed, and logged, again.
             os.truncate(file.fileno(), min(log_size, os.fstat(file.fileno()).st_size))
@@ -226,7 +229,8 @@ class Keeper(Callback):
     def on_validation(self, trainer: Trainer) -> None:
         """Log the validation."""
         newest = trainer.history[-1]
-        self._write({"step": newest.step, "val_accuracy": newest.accuracy, "seconds": round(newest.seconds, 3)})
+        scores = {"val_accuracy": newest.accuracy, f"val_{trainer.task.metric}": newest.score}
+        self._write({"step": newest.step, **scores, "seconds": round(newest.seconds, 3)})
 
     def on_end(self, trainer: Trainer) -> None:
         """Close the log; after an error its last lines have no checkpoint, and the next start cuts them off."""

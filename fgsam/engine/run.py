@@ -12,27 +12,28 @@ from typing import Any
 
 import threadpoolctl
 import torch
-from torch import Tensor
 
 from fgsam.engine.arguments import config_of_call
 from fgsam.engine.build import Entries, build_method, build_optimizer, check_encoders
 from fgsam.engine.callbacks import Callback, make_callbacks
 from fgsam.engine.checkpoint import save_checkpoint, weights_digest
 from fgsam.engine.config_model import RunConfig
-from fgsam.engine.data import Data, build_data
-from fgsam.engine.evaluate import BankScorer, floor_hits
-from fgsam.engine.figures import figures
+from fgsam.engine.data import Data
+from fgsam.engine.evaluate import floor_scored
 from fgsam.engine.identity import code_digests
+from fgsam.engine.inputs import build_inputs
 from fgsam.engine.interrupts import Interrupted, Interrupts
-from fgsam.engine.outcome import Material, Run, load_run
+from fgsam.engine.node_data import NodeData
+from fgsam.engine.outcome import Material, NodeRun, Run, load_run, opened
 from fgsam.engine.progress import ProgressKind, make_progress
 from fgsam.engine.record import RESULTS_VERSION, Keeper, RunDirectory, content_hash, fingerprint, make_folder
+from fgsam.engine.task import Scored
 from fgsam.engine.train import Trainer
 from fgsam.episodes.streams import generator
 from fgsam.graph.graph import Graph
 from fgsam.memory import peak_memory_mb
 
-__all__ = ["Run", "execute", "load_run", "run", "run_name"]
+__all__ = ["NodeRun", "Run", "execute", "load_run", "run", "run_name"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ logger = logging.getLogger(__name__)
 def run(
     graph: Any = None,
     *,
+    task: str | None = None,
     encoder: Any = None,
     method: Any = None,
     optimizer: Any = None,
@@ -48,13 +50,15 @@ def run(
     callbacks: Sequence[Callback | str] = (),
     **options: Any,
 ) -> Run:
-    """Learn few-shot episodes on a graph, choose the best weights, and test them.
+    """Learn few-shot episodes, or to classify nodes, on a graph; choose the best weights, and test them.
 
     The run lies in a directory named by what it computes. If it is there already it is only read; if it was interrupted
     it goes on.
 
     Args:
         graph: A ``Graph``, a name, or the path of an npz file; the generated graph when not given.
+        task: ``"few_shot"``, or ``"node_classification"`` for nodes of the classes that training has seen; what the
+            config says when not given, else few-shot.
         encoder: A name, a mapping with ``name`` and options, a module, or a class or function that makes one from the
             number of features. A module is copied with its weights for every net that the method needs.
         method: A name, a mapping with ``name`` and options, or a class.
@@ -66,7 +70,7 @@ def run(
             ``evaluate={"num_episodes": 200}``.
 
     Returns:
-        The finished run.
+        The finished run, a ``NodeRun`` for node classification.
 
     Raises:
         ValueError: If something is unknown, out of range, or does not fit the graph.
@@ -86,7 +90,7 @@ def run(
         (30, (3,))
     """
     settings, objects = config_of_call(
-        graph, encoder=encoder, method=method, optimizer=optimizer, config=config, options=options
+        graph, task=task, encoder=encoder, method=method, optimizer=optimizer, config=config, options=options
     )
     return execute(settings, progress=progress, callbacks=callbacks, **objects)
 
@@ -133,10 +137,10 @@ def execute(
             raise Interrupted(f"Stopped. This run is finished: the same command again reads {job.files.path}.")
     if job.material is None:
         logger.info("Already computed: %s", job.files.path)
-    return Run(job.files.path, material=job.material, objects=given)
+    return opened(job.files.path, material=job.material, objects=given)
 
 
-def run_name(config: RunConfig, data: Data, entries: Entries) -> tuple[str, str]:
+def run_name(config: RunConfig, data: Data | NodeData, entries: Entries) -> tuple[str, str]:
     """Return the directory name of a run and the hash of all that it computes.
 
     Args:
@@ -166,7 +170,7 @@ class _Job:
         root = Path(config.run.root)
         make_folder(root / "banks")
         self.entries = Entries.load(config, **{part: value for part, value in objects.items() if part != "graph"})
-        self.data = build_data(config, objects.get("graph"), bank_folder=root / "banks")
+        self.data: Any = build_inputs(config, objects.get("graph"), bank_folder=root / "banks")
         self.is_trained = getattr(self.entries.method, "is_trained", True)
         name, self.hash = run_name(config, self.data, self.entries)
         self.files = RunDirectory(root / name)
@@ -206,28 +210,24 @@ class _Job:
         self.stream = (self.data.split.digest, config.train.seed)
         method = build_method(config, graph, entries, *self.stream)
         self.optimizer = build_optimizer(config, method, entries)
-        needs_peer = self.optimizer.peer == "required"
-        self.encoder_checks = check_encoders(method, graph, needs_peer=needs_peer, rng=generator("check", *self.stream))
+        rng = generator("check", *self.stream)
+        self.encoder_checks = check_encoders(method, graph, optimizer=self.optimizer, rng=rng)
+        self.task = self.data.task()
         return method
 
     def _train(self, interrupts: Interrupts, callbacks: Sequence[Callback]) -> None:
-        config, data = self.config, self.data
-        method = self.learner
+        train, method = self.config.train, self.learner
         keeper = Keeper(self.files, self.hash)
         trainer = Trainer(
-            data.train_graph,
+            self.task,
             method,
             self.optimizer,
-            data.sampler,
-            data.val_bank,
-            val_graph=data.val_graph,
             stream=self.stream,
-            num_episodes=config.train.num_episodes,
-            val_every=config.train.val_every,
-            patience=config.train.patience,
-            max_seconds=config.train.max_seconds,
-            peer_dropout=config.train.peer_dropout,
-            support_noise=config.episode.support_noise,
+            num_steps=getattr(train, train.length),
+            val_every=train.val_every,
+            patience=train.patience,
+            max_seconds=train.max_seconds,
+            peer_dropout=train.peer_dropout,
             callbacks=[keeper, *callbacks],
             directory=self.files.path,
         )
@@ -235,22 +235,22 @@ class _Job:
         stopped_by = trainer.fit(lambda: interrupts.requested)
         keeper.save(trainer)
         self._check_interrupt(interrupts, trainer)
-        num_episodes, train_seconds = trainer.step, trainer.seconds
+        num_steps, train_seconds = trainer.step, trainer.seconds
         with _stopped_at_once(interrupts, self.files.path):  # training is saved
-            best_step, val_hits = trainer.choose()
-            test_hits = BankScorer(data.graph, data.test_bank).hits(method)
+            best_step, val = trainer.choose()
+            test = self.data.test(method)
         weights = method.state_dict()
         save_checkpoint(self.files.weights, {"config_hash": self.hash, "step": best_step, "weights": weights})
         found = {
-            "num_episodes": num_episodes,
+            f"num_{trainer.unit}s": num_steps,
             "best_step": best_step,
             "stopped_by": stopped_by,
             "weights_digest": weights_digest(weights),
             "skipped_steps": trainer.optimizer.num_skipped,
             "encoder_checks": self.encoder_checks,
         }
-        timing = {"ms_per_episode": trainer.ms_per_episode, "train_seconds": train_seconds}
-        self._finish(found, val_hits, test_hits, timing, keeper.fingerprints)
+        timing = {f"ms_per_{trainer.unit}": trainer.ms_per_step, "train_seconds": train_seconds}
+        self._finish(found, val, test, timing, keeper.fingerprints)
 
     def _fit(self, interrupts: Interrupts) -> None:
         data = self.data
@@ -258,26 +258,26 @@ class _Job:
         with _stopped_at_once(interrupts, self.files.path):  # nothing to save: a floor begins again from the start
             start = time.perf_counter()
             chosen = floor.fit(data.val_graph, data.val_bank)
-            val_hits = floor_hits(floor, data.val_bank)
+            val = floor_scored(floor, data.val_bank)
             floor.use(data.graph)
             start_test = time.perf_counter()
-            test_hits = floor_hits(floor, data.test_bank)
+            test = floor_scored(floor, data.test_bank)
         ms_per_episode = 1e3 * (time.perf_counter() - start_test) / len(data.test_bank)
         found = {"num_episodes": 0, "best_step": 0, "stopped_by": "fit", "weights_digest": None, "chosen": chosen}
         timing = {"ms_per_episode": ms_per_episode, "train_seconds": start_test - start}
-        self._finish(found, val_hits, test_hits, timing, [fingerprint()])
+        self._finish(found, val, test, timing, [fingerprint()])
 
     def _finish(
         self,
         found: dict[str, Any],
-        val_hits: Tensor,
-        test_hits: Tensor,
+        val: Scored,
+        test: Scored,
         timing: dict[str, Any],
         fingerprints: list[dict[str, Any]],
     ) -> None:
         data = self.data
         results = {
-            **figures(self.config, data, val_hits, test_hits),
+            **data.figures(val, test),
             **found,
             "is_trained": self.is_trained,
             "digests": data.digests,
@@ -293,7 +293,7 @@ class _Job:
     def _check_interrupt(self, interrupts: Interrupts, trainer: Trainer) -> None:
         if interrupts.requested:
             raise Interrupted(
-                f"Stopped after episode {trainer.step} of {trainer.num_episodes}; saved in {self.files.path}. "
+                f"Stopped after {trainer.unit} {trainer.step} of {trainer.num_steps}; saved in {self.files.path}. "
                 "Run the same command again to go on from there."
             )
 
@@ -326,7 +326,7 @@ def _machine(config: RunConfig) -> Iterator[None]:
         torch.set_deterministic_debug_mode(strictness)
 
 
-def _peak_memory_mb(data: Data) -> float:
+def _peak_memory_mb(data: Data | NodeData) -> float:
     """Largest memory of this process so far; on a GPU, of its tensors there."""
     if data.graph.device.type == "cuda":
         return torch.cuda.max_memory_allocated(data.graph.device) / 2**20

@@ -1,4 +1,4 @@
-"""Loss and validation accuracy as TensorBoard curves."""
+"""Loss and validation score as TensorBoard curves."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class TensorBoard(Callback):
             self._writer.add_scalar("train/loss", trainer.loss, trainer.step)
 
     def on_validation(self, trainer: Trainer) -> None:
-        """Add a point to the curve of validation accuracy."""
-        self._writer.add_scalar("validation/accuracy", trainer.history[-1].accuracy, trainer.step)
+        """Add a point to the curve of the validation score, which is named by its metric."""
+        self._writer.add_scalar(f"validation/{trainer.task.metric}", trainer.history[-1].score, trainer.step)
 
     def on_end(self, trainer: Trainer) -> None:
         """Close the event file."""

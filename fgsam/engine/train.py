@@ -1,4 +1,4 @@
-"""The training loop: episodes in, the best weights out."""
+"""The training loop: a task in, the best weights out."""
 
 from __future__ import annotations
 
@@ -7,35 +7,24 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fgsam.checks import check_non_negative, check_positive
 from fgsam.engine.callbacks import Callback
-from fgsam.engine.evaluate import BankScorer
 from fgsam.engine.seeding import own_random_state, seed_global
-from fgsam.episodes.bank import EpisodeBank
-from fgsam.episodes.episode import Episode
-from fgsam.episodes.noise import with_support_noise
-from fgsam.episodes.sampler import EpisodeSampler
-from fgsam.episodes.streams import generator
+from fgsam.engine.task import Scored, Task
 from fgsam.functional.trees import Grads, norm
 from fgsam.graph.field import Field
 from fgsam.graph.graph import Graph
-from fgsam.methods.base import Method
-from fgsam.nn.encoders import Encoder, field_of
 from fgsam.optim.base import SharpnessAware
 
 if TYPE_CHECKING:
     from fgsam.typing import Closure
 
-QUICK_EPISODES = 50
-"""Validation episodes scored during training; the whole bank is kept for the best few weights."""
-
 NUM_CANDIDATES = 3
-"""How many weights the whole validation bank chooses from."""
+"""How many weights the whole validation chooses from."""
 
 TIMED_STEPS = 20
 """Steps that are timed together."""
@@ -43,27 +32,27 @@ TIMED_STEPS = 20
 
 @dataclass(frozen=True)
 class Validation:
-    """One look at the validation bank.
+    """One look at the validation nodes.
 
     Attributes:
-        step: Training episodes seen before it.
-        num_correct: Correct queries over the first episodes of the bank.
-        accuracy: The same as a share, between 0 and 1.
+        step: Training steps done before it.
+        score: What weights are chosen by, between 0 and 1.
+        accuracy: Share of right answers, between 0 and 1; the same as the score, unless the task has another one.
         seconds: Training time up to here.
     """
 
     step: int
-    num_correct: int
+    score: float
     accuracy: float
     seconds: float
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Weights that may be the best ones, with their score on the quick validation."""
+    """Weights that may be the best ones, with their score in the midst of training."""
 
     step: int
-    num_correct: int
+    score: float
     weights: dict[str, Tensor]
 
 
@@ -72,33 +61,30 @@ class NonFiniteLossError(RuntimeError):
 
 
 class Trainer:
-    """Minimises the episode loss of a method and keeps the weights with the best validation score.
+    """Minimises the loss of a task and keeps the weights with the best validation score.
 
     It needs nothing but objects, so that it works without configs and run directories. The optimizer decides how many
     passes a step takes; fields are built when a pass first asks for one, so a step that never looks at the graph
-    never touches it. Episode ``t`` and the state of the global generator in step ``t`` depend on ``stream`` and ``t``
-    alone: training goes on after a restart without any saved random state, and two optimizers see the same episodes.
+    never touches it. What step ``t`` learns from and the state of the global generator in it depend on ``stream`` and
+    ``t`` alone: training goes on after a restart without any saved random state, and two optimizers see the same
+    episodes.
 
     Args:
-        graph: The graph that training sees.
-        method: A learner; its weights are trained in place.
+        task: Gives batches, losses and scores.
+        method: The nets; their weights are trained in place.
         optimizer: Made for the weights of ``method``.
-        sampler: Draws training episodes.
-        val_bank: Validation episodes.
-        val_graph: The graph that validation sees, where it is another one.
         stream: What the random numbers depend on: the digest of a split and a seed.
-        num_episodes: Training episodes, at least 1.
-        val_every: Episodes between two validations, at least 1.
+        num_steps: Training steps, at least 1.
+        val_every: Steps between two validations, at least 1.
         patience: Validations without improvement before training stops, at least 1.
         max_seconds: Training time after which it stops; None for no limit.
         peer_dropout: Keep dropout in the peer pass.
-        support_noise: Share of support nodes with a wrong label, drawn for each training episode by its own generator.
         callbacks: Told about every event.
         directory: Where callbacks may write.
 
     Attributes:
-        step: Training episodes done.
-        loss: Loss of the newest episode; NaN before the first, and where the optimizer skipped a step.
+        step: Training steps done.
+        loss: Loss of the newest step; NaN before the first, and where the optimizer skipped a step.
         history: The validations so far, as ``Validation``.
         seconds: Training time so far, restarts included.
 
@@ -107,7 +93,10 @@ class Trainer:
 
     Example:
         >>> import torch
-        >>> from fgsam.graph.graph import Graph
+        >>> from fgsam.engine.episode_task import EpisodeTask
+        >>> from fgsam.episodes.bank import EpisodeBank
+        >>> from fgsam.episodes.sampler import EpisodeSampler
+        >>> from fgsam.episodes.streams import generator
         >>> from fgsam.methods.protonet import ProtoNet
         >>> from fgsam.nn.sgc import SGC
         >>> from fgsam.optim.sam import SAM
@@ -115,43 +104,38 @@ class Trainer:
         >>> ring = torch.stack([torch.arange(36), torch.arange(36).roll(-1)])
         >>> graph = Graph.from_arrays(torch.eye(6)[labels], ring, labels, directed=False)
         >>> sizes = {"n_way": 2, "k_shot": 1, "num_query": 2}
-        >>> sampler = EpisodeSampler(labels, [0, 1], **sizes)
         >>> bank = EpisodeBank.draw(EpisodeSampler(labels, [2, 3], **sizes), 4, generator("bank"))
+        >>> task = EpisodeTask(graph, EpisodeSampler(labels, [0, 1], **sizes), bank)
         >>> method = ProtoNet(lambda: SGC(graph.num_features, dim=4))
-        >>> trainer = Trainer(graph, method, SAM(method, rho=0.05, lr=0.1), sampler, bank, num_episodes=4, val_every=2)
+        >>> trainer = Trainer(task, method, SAM(method, rho=0.05, lr=0.1), num_steps=4, val_every=2)
         >>> trainer.fit()
         'num_episodes'
-        >>> best, hits = trainer.choose()
-        >>> len(trainer.history), hits.shape
+        >>> best, scored = trainer.choose()
+        >>> len(trainer.history), scored.hits.shape
         (2, torch.Size([4, 4]))
     """
 
     def __init__(
         self,
-        graph: Graph,
-        method: Method,
+        task: Task[Any],
+        method: nn.Module,
         optimizer: SharpnessAware,
-        sampler: EpisodeSampler,
-        val_bank: EpisodeBank,
         *,
-        val_graph: Graph | None = None,
         stream: Sequence[str | int] = (0,),
-        num_episodes: int = 1000,
+        num_steps: int = 1000,
         val_every: int = 50,
         patience: int = 6,
         max_seconds: float | None = None,
         peer_dropout: bool = False,
-        support_noise: float = 0.0,
         callbacks: Sequence[Callback] = (),
         directory: Path | None = None,
     ) -> None:
-        check_positive(num_episodes=num_episodes, val_every=val_every, patience=patience)
+        check_positive(num_steps=num_steps, val_every=val_every, patience=patience)
         if max_seconds is not None:
             check_non_negative(max_seconds=max_seconds)
-        self.graph, self.method, self.optimizer, self.sampler = graph, method, optimizer, sampler
-        self.val_bank, self.val_graph, self.stream = val_bank, graph if val_graph is None else val_graph, tuple(stream)
-        self.num_episodes, self.val_every, self.patience = num_episodes, val_every, patience
-        self.max_seconds, self.peer_dropout, self.support_noise = max_seconds, peer_dropout, support_noise
+        self.task, self.method, self.optimizer, self.stream = task, method, optimizer, tuple(stream)
+        self.num_steps, self.val_every, self.patience = num_steps, val_every, patience
+        self.max_seconds, self.peer_dropout = max_seconds, peer_dropout
         self.callbacks, self.directory = list(callbacks), directory
         self.step = 0
         self.loss = float("nan")
@@ -161,17 +145,27 @@ class Trainer:
         self.seconds = 0.0
         self.step_seconds: list[float] = []
         self._modules = list(method.modules())
-        self._device = graph.labels.device
-        self._quick = BankScorer(self.val_graph, val_bank.head(QUICK_EPISODES))
+        self._device = task.graph.device
+
+    @property
+    def graph(self) -> Graph:
+        """The graph that training sees."""
+        return self.task.graph
+
+    @property
+    def unit(self) -> str:
+        """What a step is called: ``"episode"`` or ``"step"``."""
+        return self.task.unit
 
     def fit(self, should_stop: Callable[[], bool] | None = None) -> str:
-        """Train until the episodes, the patience or the time are used up.
+        """Train until the steps, the patience or the time are used up.
 
         Args:
-            should_stop: Asked after every episode; True ends training there, and a later ``fit`` goes on.
+            should_stop: Asked after every step; True ends training there, and a later ``fit`` goes on.
 
         Returns:
-            What ended training: ``"num_episodes"``, ``"patience"``, ``"max_seconds"`` or ``"stopped"``.
+            What ended training: ``"num_episodes"`` or ``"num_steps"``, after the task's unit, ``"patience"``,
+            ``"max_seconds"`` or ``"stopped"``.
 
         Raises:
             NonFiniteLossError: If a loss or gradient is NaN or infinite.
@@ -190,36 +184,34 @@ class Trainer:
                     callback.on_end(self)
         return reason
 
-    def choose(self) -> tuple[int, Tensor]:
-        """Score the candidates on the whole validation bank and load the best into the method.
+    def choose(self) -> tuple[int, Scored]:
+        """Score the candidates on the whole validation and load the best into the method.
 
         Returns:
-            The step of the best weights, and which queries of the validation bank they classify as they should,
-            booleans of the shape of its ``query``.
+            The step of the best weights, and how they did.
         """
         candidates = list(self.candidates)
         if not self.history or self.history[-1].step != self.step:
             # Training was cut short between two validations; its last weights deserve a look too.
             with self.optimizer.deployed():
-                candidates.append(Candidate(self.step, 0, _copied(self.method)))
-        scorer = self._quick if len(self.val_bank) <= QUICK_EPISODES else BankScorer(self.val_graph, self.val_bank)
-        best, best_hits = candidates[0], None
+                candidates.append(Candidate(self.step, 0.0, _copied(self.method)))
+        best, best_scored = candidates[0], None
         for candidate in sorted(candidates, key=lambda candidate: candidate.step):
             self.method.load_state_dict(candidate.weights)
-            hits = scorer.hits(self.method)
-            if best_hits is None or hits.sum() > best_hits.sum():
-                best, best_hits = candidate, hits
+            scored = self.task.validate(self.method)
+            if best_scored is None or scored.score > best_scored.score:
+                best, best_scored = candidate, scored
         self.method.load_state_dict(best.weights)
-        assert best_hits is not None
-        return best.step, best_hits
+        assert best_scored is not None
+        return best.step, best_scored
 
     @property
     def best(self) -> Validation | None:
         """The best validation so far, the earliest among equals; None before the first."""
-        return max(self.history, key=lambda validation: validation.num_correct, default=None)
+        return max(self.history, key=lambda validation: validation.score, default=None)
 
     @property
-    def ms_per_episode(self) -> float:
+    def ms_per_step(self) -> float:
         """Time of a training step, without validation, in milliseconds; NaN before the first.
 
         The median over blocks of 20 steps of their mean: robust against a busy machine, and fair to rules whose steps
@@ -254,8 +246,8 @@ class Trainer:
         self.step_seconds = list(state["step_seconds"])
 
     def _stop_reason(self, should_stop: Callable[[], bool] | None) -> str:
-        if self.step >= self.num_episodes:
-            return "num_episodes"
+        if self.step >= self.num_steps:
+            return f"num_{self.unit}s"
         if self.num_stale >= self.patience:
             return "patience"
         if self.max_seconds is not None and self.seconds >= self.max_seconds:
@@ -263,12 +255,12 @@ class Trainer:
         return "stopped" if should_stop is not None and should_stop() else ""
 
     def _advance(self) -> None:
-        """One training episode, and the validation that may follow it."""
+        """One training step, and the validation that may follow it."""
         start = time.perf_counter()
         self.learn(self.step + 1)
         self.step += 1
         self.step_seconds.append(time.perf_counter() - start)
-        is_validation = self.step % self.val_every == 0 or self.step == self.num_episodes
+        is_validation = self.step % self.val_every == 0 or self.step == self.num_steps
         if is_validation:
             self._validate(self.seconds + time.perf_counter() - start)
         self.seconds += time.perf_counter() - start
@@ -277,41 +269,37 @@ class Trainer:
         self._tell("on_step")
 
     def learn(self, step: int) -> None:
-        """Take the optimizer's step on training episode ``step``, without counting it or validating after it.
+        """Take the optimizer's step ``step``, without counting it or validating after it.
 
         Raises:
             NonFiniteLossError: If a loss or gradient is NaN or infinite.
         """
         seed_global(self._device, "step", *self.stream, step)
-        episode = self.sampler.draw(generator("episodes", *self.stream, step))
-        if self.support_noise:
-            rng = generator("support noise", *self.stream, step)
-            episode = with_support_noise(episode, self.support_noise, rng)
-        episode = episode.to(self._device)
+        batch = self.task.draw(self.stream, step)
         self.method.train()
         try:
-            self.loss = float(self.optimizer.step(*self._closures(episode)))
+            self.loss = float(self.optimizer.step(*self._closures(batch)))
         except FloatingPointError as error:
-            raise self._non_finite(step, episode, error) from error
+            raise self._non_finite(step, batch, error) from error
 
-    def _closures(self, episode: Episode) -> tuple[Closure, Closure | None]:
+    def _closures(self, batch: Any) -> tuple[Closure, Closure | None]:
         """Make the losses of the graph pass and, where the optimizer wants one, of the peer pass."""
-        method = self.method
+        task, method = self.task, self.method
         fields: dict[bool, Field] = {}
 
         def field(peer: bool) -> Field:
             # Built by the first pass that asks, then shared by all passes of the step.
             if peer not in fields:
-                fields[peer] = field_of(cast(Encoder, method.encoder), self.graph, episode.nodes, peer=peer)
+                fields[peer] = task.field(method, batch, peer=peer)
             return fields[peer]
 
         def closure() -> Tensor:
-            return method.loss(field(peer=False), episode)
+            return task.loss(method, field(peer=False), batch)
 
         def peer_closure() -> Tensor:
             _set_training(self._modules, self.peer_dropout)
             try:
-                return method.loss(field(peer=True), episode)
+                return task.loss(method, field(peer=True), batch)
             finally:
                 _set_training(self._modules, True)
 
@@ -323,26 +311,25 @@ class Trainer:
 
     def _compare(self, seconds: float) -> None:
         """Score the present weights, and keep a copy of them if they are among the best."""
-        num_correct = int(self._quick.correct(self.method).sum())
-        num_queries = int(self._quick.bank.num_queries.sum())
-        improves = self.best is None or num_correct > self.best.num_correct
+        scored = self.task.glance(self.method)
+        improves = self.best is None or scored.score > self.best.score
         self.num_stale = 0 if improves else self.num_stale + 1
-        self.history.append(Validation(self.step, num_correct, num_correct / num_queries, seconds))
-        ranked = [*self.candidates, Candidate(self.step, num_correct, {})]
-        kept = sorted(ranked, key=lambda candidate: (-candidate.num_correct, candidate.step))[:NUM_CANDIDATES]
+        self.history.append(Validation(self.step, scored.score, scored.accuracy, seconds))
+        ranked = [*self.candidates, Candidate(self.step, scored.score, {})]
+        kept = sorted(ranked, key=lambda candidate: (-candidate.score, candidate.step))[:NUM_CANDIDATES]
         self.candidates = [
-            candidate if candidate.weights else Candidate(self.step, num_correct, _copied(self.method))
+            candidate if candidate.weights else Candidate(self.step, scored.score, _copied(self.method))
             for candidate in kept
         ]
 
-    def _non_finite(self, step: int, episode: Episode, error: FloatingPointError) -> NonFiniteLossError:
+    def _non_finite(self, step: int, batch: Any, error: FloatingPointError) -> NonFiniteLossError:
         params: Grads = [param.detach() for param in self.method.parameters()]
         saved = self.directory / "checkpoint.fgsam" if self.directory is not None else None
         good = "" if saved is None else " No checkpoint was saved before."
         if saved is not None and saved.is_file():
             good = f" The last good checkpoint is {saved}."
         return NonFiniteLossError(
-            f"Stopped in episode {step} (classes {episode.classes.tolist()}, weight norm {float(norm(params)):.4g}): "
+            f"Stopped in {self.unit} {step} ({self.task.describe(batch)}weight norm {float(norm(params)):.4g}): "
             f"{error}{good}"
         )
 
@@ -351,11 +338,11 @@ class Trainer:
             getattr(callback, event)(self)
 
 
-def _set_training(modules: Sequence[torch.nn.Module], is_training: bool) -> None:
+def _set_training(modules: Sequence[nn.Module], is_training: bool) -> None:
     # What Module.train does, without its walk over the tree: twice a peer pass, that walk would show.
     for module in modules:
         module.__dict__["training"] = is_training
 
 
-def _copied(method: torch.nn.Module) -> dict[str, Tensor]:
+def _copied(method: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in method.state_dict().items()}

@@ -29,7 +29,7 @@ class Listener(Callback):
 
 def test_a_callback_hears_every_event_in_order():
     listener = Listener()
-    tiny_trainer(num_episodes=3, val_every=2, callbacks=[listener]).fit()
+    tiny_trainer(num_steps=3, val_every=2, callbacks=[listener]).fit()
     expected = [("start", 0), ("step", 1), ("validation", 2), ("step", 2), ("validation", 3), ("step", 3), ("end", 3)]
     assert listener.heard == expected
 
@@ -57,7 +57,7 @@ def test_a_single_callback_is_refused_with_the_way_out(single):
 
 def test_tensorboard_gets_loss_and_accuracy(tmp_path):
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    tiny_trainer(num_episodes=4, val_every=2, callbacks=[TensorBoard(every=2)], directory=tmp_path).fit()
+    tiny_trainer(num_steps=4, val_every=2, callbacks=[TensorBoard(every=2)], directory=tmp_path).fit()
     events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [point.step for point in events.Scalars("train/loss")] == [2, 4]
     assert [point.step for point in events.Scalars("validation/accuracy")] == [2, 4]

@@ -14,7 +14,8 @@ from torch import nn
 
 from fgsam.assets import asset_folder
 from fgsam.engine.config import SECTIONS, ConfigError, load_config
-from fgsam.engine.config_entries import TABLES, entry_model, entry_option_names
+from fgsam.engine.config_entries import entry_model, entry_option_names
+from fgsam.engine.config_model import TASKS, EncoderConfig, EntrySection
 from fgsam.engine.options import REQUIRED, argument_texts, read_options
 from fgsam.registry import OPTIMIZERS
 
@@ -65,14 +66,23 @@ def test_without_arguments_every_option_has_its_default():
     assert set(config.sources.values()) == {"default"}
     for section in ("encoder", "method", "optimizer"):
         name = getattr(config, section).name
-        assert entry_option_names(section, name) - {"base"} <= set(config.resolved()[section])
+        assert entry_option_names(SECTIONS[section], name) - {"base"} <= set(config.resolved()[section])
 
 
-@pytest.mark.parametrize(("section", "name"), [(s, n) for s, (table, _) in TABLES.items() for n in table])
-def test_every_entry_of_every_table_has_a_config(section: str, name: str):
-    config = load_config(overrides=[f"{section}.name={name}"])
-    static = set(SECTIONS[section].model_fields)
-    assert set(getattr(config, section).options) == entry_option_names(section, name) - static
+ENTRIES = [
+    (task, section, name)
+    for task, models in TASKS.items()
+    for section, model in models.items()
+    if issubclass(model, EntrySection)
+    for name in model.table
+]
+
+
+@pytest.mark.parametrize(("task", "section", "name"), ENTRIES)
+def test_every_entry_of_every_table_has_a_config(task: str, section: str, name: str):
+    config = load_config(overrides=[f"task={task}", f"{section}.name={name}"])
+    model = TASKS[task][section]
+    assert set(getattr(config, section).options) == entry_option_names(model, name) - set(model.model_fields)
     assert load_config(values=config.resolved()).content() == config.content()
 
 
@@ -350,7 +360,7 @@ def test_a_docstring_without_arguments_gives_no_texts():
 
 
 def test_the_model_of_an_entry_rejects_other_keys():
-    model = entry_model("encoder", "own", OwnNet)
+    model = entry_model(EncoderConfig, "own", OwnNet)
     with pytest.raises(ValueError, match="Extra inputs"):
         model(width=3, hidden=4)
 

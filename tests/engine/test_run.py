@@ -108,11 +108,11 @@ def test_whatever_changes_results_changes_the_name(finished, change):
 
 def described(change):
     from fgsam.engine.build import Entries
-    from fgsam.engine.data import build_data
+    from fgsam.engine.inputs import build_inputs
 
     options = {key: value for key, value in OPTIONS.items() if key != "progress"}
     config, _ = config_of_call(tiny_graph(), method="protonet", optimizer="sam", options={**options, **change})
-    return config, build_data(config, tiny_graph()), Entries.load(config)
+    return config, build_inputs(config, tiny_graph()), Entries.load(config)
 
 
 @pytest.mark.parametrize("change", [{"root": "elsewhere"}, {"max_seconds": 5.0}], ids=str)
@@ -284,20 +284,20 @@ def test_the_config_is_that_of_the_call_that_computed_the_result(tmp_path):
 
 @pytest.mark.parametrize("method", ["protonet", "sgc_prototype"])
 def test_a_signal_before_the_first_step_is_not_lost(tmp_path, monkeypatch, method):
-    real = run_module.build_data
+    real = run_module.build_inputs
 
-    def build_data(*args, **kwargs):
+    def build_inputs(*args, **kwargs):
         signal.raise_signal(signal.SIGINT)
         return real(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "build_data", build_data)
+        patch.setattr(run_module, "build_inputs", build_inputs)
         with pytest.raises(Interrupted, match="same command again"):
             tiny_run(tmp_path, method=method)
         assert not list(tmp_path.glob("*/result.json"))
     tiny_run(tmp_path, method=method)
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "build_data", build_data)
+        patch.setattr(run_module, "build_inputs", build_inputs)
         with pytest.raises(Interrupted, match="This run is finished"):
             tiny_run(tmp_path, method=method)
 

@@ -7,6 +7,7 @@ import torch
 
 from fgsam.engine.checkpoint import load_checkpoint, weights_digest
 from fgsam.engine.config_source import ConfigError
+from fgsam.engine.episode_task import EpisodeTask
 from fgsam.engine.train import Trainer
 from fgsam.episodes.sampler import EpisodeSampler
 from fgsam.optim.safe import SAFE
@@ -37,7 +38,9 @@ def trainer(val_every: int, **options) -> Trainer:
     method = tiny_method()
     sampler = EpisodeSampler(tiny_graph().labels, range(6), **SHAPE)
     optimizer = SAFE(method, lr=0.01, sparsity=0.9, dual_every=3, schedule="constant", **options)
-    made = Trainer(tiny_graph(), method, optimizer, sampler, tiny_bank(), num_episodes=10, val_every=val_every)
+    made = Trainer(
+        EpisodeTask(tiny_graph(), sampler, tiny_bank()), method, optimizer, num_steps=10, val_every=val_every
+    )
     made.fit()
     return made
 

@@ -5,9 +5,10 @@ import copy
 import pytest
 import torch
 
-from fgsam.engine import train
+from fgsam.engine import episode_task
 from fgsam.engine.callbacks import Callback
 from fgsam.engine.checkpoint import load_checkpoint, save_checkpoint, weights_digest
+from fgsam.engine.evaluate import BankScorer
 from fgsam.engine.train import NonFiniteLossError
 from fgsam.registry import OPTIMIZERS
 from tests.engine.tiny import tiny_trainer
@@ -42,7 +43,7 @@ def test_the_same_seed_gives_the_same_bits(optimizer):
     torch.manual_seed(99)  # what the caller does with the global generator does not matter
     second.fit()
     assert digest(first) == digest(second)
-    assert first.history[-1].num_correct == second.history[-1].num_correct
+    assert first.history[-1].score == second.history[-1].score
 
 
 def test_another_seed_gives_other_weights():
@@ -63,7 +64,7 @@ def test_stopping_saving_and_going_on_changes_no_bit(optimizer, num_steps, tmp_p
     resumed.load_state_dict(load_checkpoint(tmp_path / "state"))
     resumed.fit()
     assert digest(resumed) == digest(whole)
-    assert [v.num_correct for v in resumed.history] == [v.num_correct for v in whole.history]
+    assert [v.score for v in resumed.history] == [v.score for v in whole.history]
     assert [c.step for c in resumed.candidates] == [c.step for c in whole.candidates]
     assert resumed.choose()[0] == whole.choose()[0]
     assert digest(resumed) == digest(whole)
@@ -85,14 +86,14 @@ def test_the_callers_random_state_is_left_alone():
 def seen_episodes(monkeypatch, optimizer):
     seen = []
     trainer = tiny_trainer(optimizer)
-    draw = trainer.sampler.draw
+    draw = trainer.task.sampler.draw
 
     def recording(rng):
         episode = draw(rng)
         seen.append((episode.nodes.tolist(), torch.rand(3).tolist()))
         return episode
 
-    monkeypatch.setattr(trainer.sampler, "draw", recording)
+    monkeypatch.setattr(trainer.task.sampler, "draw", recording)
     trainer.fit()
     return seen
 
@@ -104,18 +105,18 @@ def test_all_optimizers_see_the_same_episodes_and_the_same_random_numbers(monkey
         assert seen_episodes(monkeypatch, optimizer) == reference
 
 
-def fields_by_step(monkeypatch, optimizer, num_episodes=6, **options):
+def fields_by_step(monkeypatch, optimizer, num_steps=6, **options):
     made = []
-    real = train.field_of
+    real = episode_task.field_of
 
     def counting(encoder, graph, nodes, *, peer=False):
         made[-1].append("peer" if peer else "gnn")
         return real(encoder, graph, nodes, peer=peer)
 
-    trainer = tiny_trainer(optimizer, num_episodes=num_episodes, **options)
-    draw = trainer.sampler.draw
-    monkeypatch.setattr(trainer.sampler, "draw", lambda rng: (made.append([]), draw(rng))[1])
-    monkeypatch.setattr(train, "field_of", counting)
+    trainer = tiny_trainer(optimizer, num_steps=num_steps, **options)
+    draw = trainer.task.sampler.draw
+    monkeypatch.setattr(trainer.task.sampler, "draw", lambda rng: (made.append([]), draw(rng))[1])
+    monkeypatch.setattr(episode_task, "field_of", counting)
     trainer.fit()
     return made
 
@@ -151,7 +152,7 @@ def test_the_peer_has_dropout_only_if_asked(monkeypatch):
 
 
 def test_training_stops_when_patience_runs_out():
-    trainer = tiny_trainer(num_episodes=500, val_every=1, patience=3, lr=1e-12)
+    trainer = tiny_trainer(num_steps=500, val_every=1, patience=3, lr=1e-12)
     assert trainer.fit() == "patience"
     assert trainer.step == 4  # the first validation is the best one, three more do not improve
     assert trainer.best.step == 1
@@ -168,31 +169,31 @@ def test_training_stops_when_time_runs_out_and_can_go_on():
 def test_weights_cut_short_before_any_validation_are_scored_too():
     trainer = stopped_after(3)
     before = digest(trainer)
-    step, correct = trainer.choose()
+    step, scored = trainer.choose()
     assert step == 3
-    assert len(correct) == len(trainer.val_bank)
+    assert len(scored.hits) == len(trainer.task.val_bank)
     assert digest(trainer) == before
 
 
 def test_the_last_step_is_validated_whatever_the_rhythm():
-    trainer = tiny_trainer(num_episodes=7, val_every=5)
+    trainer = tiny_trainer(num_steps=7, val_every=5)
     trainer.fit()
     assert [validation.step for validation in trainer.history] == [5, 7]
 
 
 def test_the_best_three_by_quick_validation_compete_on_the_whole_bank(monkeypatch):
-    monkeypatch.setattr(train, "QUICK_EPISODES", 4)
-    trainer = tiny_trainer(num_episodes=40, val_every=4, patience=99)
+    monkeypatch.setattr(episode_task, "QUICK_EPISODES", 4)
+    trainer = tiny_trainer(num_steps=40, val_every=4, patience=99)
     trainer.fit()
-    ranked = sorted(trainer.history, key=lambda v: (-v.num_correct, v.step))[:3]
+    ranked = sorted(trainer.history, key=lambda v: (-v.score, v.step))[:3]
     assert [c.step for c in trainer.candidates] == [v.step for v in ranked]
-    assert trainer._quick.bank.query.shape[0] == 4
-    step, correct = trainer.choose()
+    assert trainer.task._quick.bank.query.shape[0] == 4
+    step, scored = trainer.choose()
     scores = {}
     for candidate in trainer.candidates:
         trainer.method.load_state_dict(candidate.weights)
-        scores[candidate.step] = int(train.BankScorer(trainer.graph, trainer.val_bank).correct(trainer.method).sum())
-    assert int(correct.sum()) == scores[step] == max(scores.values())
+        scores[candidate.step] = int(BankScorer(trainer.graph, trainer.task.val_bank).correct(trainer.method).sum())
+    assert int(scored.hits.sum()) == scores[step] == max(scores.values())
 
 
 def test_kept_candidates_do_not_move_with_training():
@@ -205,11 +206,11 @@ def test_kept_candidates_do_not_move_with_training():
 
 def test_the_time_of_a_step_is_fair_to_steps_that_differ_and_robust_against_outliers():
     trainer = tiny_trainer()
-    assert trainer.ms_per_episode != trainer.ms_per_episode  # NaN
+    assert trainer.ms_per_step != trainer.ms_per_step  # NaN
     trainer.step_seconds = [0.001, 0.003]
-    assert trainer.ms_per_episode == pytest.approx(2.0)
+    assert trainer.ms_per_step == pytest.approx(2.0)
     trainer.step_seconds = [0.001, 0.003] * 50 + [5.0] * 10
-    assert trainer.ms_per_episode == pytest.approx(2.0)
+    assert trainer.ms_per_step == pytest.approx(2.0)
 
 
 class Poison(Callback):
@@ -247,7 +248,7 @@ def test_callbacks_hear_the_end_also_of_a_failed_training():
     assert heard == ["start", "end"]
 
 
-@pytest.mark.parametrize("name", ["num_episodes", "val_every", "patience"])
+@pytest.mark.parametrize("name", ["num_steps", "val_every", "patience"])
 def test_numbers_out_of_range_are_named(name):
     with pytest.raises(ValueError, match=f"'{name}' to be positive"):
         tiny_trainer(**{name: 0})

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fgsam.engine.episode_task import EpisodeTask
 from fgsam.engine.train import Trainer
 from fgsam.episodes.bank import EpisodeBank
 from fgsam.episodes.sampler import EpisodeSampler
@@ -59,9 +60,9 @@ def tiny_method(seed: int = 0) -> ProtoNet:
 def tiny_trainer(optimizer: str = "adam", *, lr: float = 0.01, seed: int = 0, **options: Any) -> Trainer:
     graph = tiny_graph()
     method = tiny_method()
-    options = {"num_episodes": 20, "val_every": 5, "stream": ("split", seed), **options}
-    sampler = EpisodeSampler(graph.labels, range(6), **SHAPE)
-    return Trainer(graph, method, OPTIMIZERS.load(optimizer)(method, lr=lr), sampler, tiny_bank(), **options)
+    options = {"num_steps": 20, "val_every": 5, "stream": ("split", seed), **options}
+    task = EpisodeTask(graph, EpisodeSampler(graph.labels, range(6), **SHAPE), tiny_bank())
+    return Trainer(task, method, OPTIMIZERS.load(optimizer)(method, lr=lr), **options)
 
 
 def tiny_run(root: Path, **options: Any):

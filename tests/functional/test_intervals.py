@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fgsam.functional.intervals import mean_interval
+from fgsam.functional.intervals import mean_interval, share_interval
 
 
 def test_half_width_is_196_standard_errors():
@@ -35,3 +35,17 @@ def test_no_scores_and_impossible_levels_are_refused():
         mean_interval(torch.tensor([]))
     with pytest.raises(ValueError, match=r"'level' to be between 0 and 1 \(got level=95\)"):
         mean_interval(torch.tensor([0.1, 0.2]), level=95)
+
+
+def test_a_share_has_the_interval_of_its_answers():
+    answers = torch.tensor([1.0] * 70 + [0.0] * 30)
+    share, half_width = share_interval(70, 100)
+    mean, by_answers = mean_interval(answers)
+    assert share == pytest.approx(mean)
+    assert half_width == pytest.approx(by_answers * math.sqrt(99 / 100))  # the variance of a sample divides by n - 1
+
+
+@pytest.mark.parametrize(("right", "total"), [(1, 0), (3, 2), (-1, 2)])
+def test_a_share_of_nothing_is_refused(right, total):
+    with pytest.raises(ValueError, match="at least one answer"):
+        share_interval(right, total)

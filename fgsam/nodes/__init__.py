@@ -1,0 +1,1 @@
+"""Nodes divided into those that train, that choose and that test."""
