@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fgsam.functional.ascent import inverse
-from fgsam.functional.trees import Grads, add_scaled, dot, dots, norm, norms, scale
+from fgsam.functional.trees import Grads, add_scaled, add_scaled_, dot, dots, norm, norms, scale
 
 _ROUNDING_UNITS = 16
 """Parts shorter than this many rounding units of the whole are rounding errors, and count as zero."""
@@ -51,10 +51,16 @@ def across(vector: Grads, direction: Grads, square: Tensor) -> tuple[Grads, Tens
         direction: Tensors of the same shapes.
         square: The inner product of ``direction`` with itself.
     """
-    # The ratio of two inner products is exactly one for equal vectors, however their rounding goes.
-    part = add_scaled(vector, direction, -dot(direction, vector) * inverse(square))
-    length = norm(part)
-    return part, length * _is_resolved(length, norm(vector), _rounding(vector, direction))
+    whole = norm(vector)
+    part = add_scaled(vector, direction, _against(vector, direction, square))
+    return part, _resolved(part, whole, direction)
+
+
+def across_(vector: Grads, direction: Grads, square: Tensor) -> tuple[Grads, Tensor]:
+    """Write the orthogonal part into the tensors of the vector; see ``across``."""
+    whole = norm(vector)
+    part = add_scaled_(vector, direction, _against(vector, direction, square))
+    return part, _resolved(part, whole, direction)
 
 
 def resolved_length(part: Grads, whole: Grads) -> Tensor:
@@ -90,6 +96,16 @@ def unit_each(vector: Grads, *, guard: float = 0.0) -> Grads:
         guard: Added to the lengths, at least 0; only to repeat released code that does so.
     """
     return scale(vector, [None if length is None else inverse(length, guard) for length in norms(vector)])
+
+
+def _against(vector: Grads, direction: Grads, square: Tensor) -> Tensor:
+    # The ratio of two inner products is exactly one for equal vectors, however their rounding goes.
+    return -dot(direction, vector) * inverse(square)
+
+
+def _resolved(part: Grads, whole: Tensor, direction: Grads) -> Tensor:
+    length = norm(part)
+    return length * _is_resolved(length, whole, _rounding(part, direction))
 
 
 def _is_resolved(part: Tensor, whole: Tensor, rounding: float) -> Tensor:

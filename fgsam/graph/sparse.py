@@ -10,7 +10,7 @@ import scipy.sparse
 import torch
 from scipy.sparse._sparsetools import csc_matvecs, csr_row_index
 from torch import Tensor
-from torch.nn import functional
+from torch.autograd import forward_ad
 
 with warnings.catch_warnings():
     # torch announces once in a process that its CSR tensors are young; users of a sparse product need not hear it.
@@ -188,9 +188,8 @@ class SparseMatrix:
     def _multiply(self, dense: Tensor) -> Tensor:
         if self.device.type == "cpu" and self.dtype == torch.float32:
             # A sum of weighted rows is what an embedding bag is, and torch's kernel for it is the fastest at hand.
-            return functional.embedding_bag(
-                self.col, dense, self.rowptr, mode="sum", per_sample_weights=self.values, include_last_offset=True
-            )
+            # Called without its Python wrapper and on a factor that needs no gradient, it does nothing else.
+            return torch.embedding_bag(dense.detach(), self.col, self.rowptr, False, 0, False, self.values, True)[0]
         if self.device.type == "cpu" and not _HAS_MKL:
             return torch.from_numpy(self.scipy() @ dense.numpy())
         return self._multiply_csr(dense)
@@ -254,6 +253,9 @@ class _TransformedProduct(_Product):
 
 def _product(matrix: SparseMatrix, dense: Tensor, *, is_transposed: bool) -> Tensor:
     is_transformed = torch._C._are_functorch_transforms_active()
+    is_recorded = dense.requires_grad and torch.is_grad_enabled()
+    if not (is_transformed or is_recorded or forward_ad._current_level >= 0):
+        return _multiplied(matrix, dense, is_transposed)  # a first backward pass, or none: nothing to be derived from
     function = _TransformedProduct if is_transformed else _Product
     result: Tensor = function.apply(matrix, dense, is_transposed)  # type: ignore[no-untyped-call]
     return result

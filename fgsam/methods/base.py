@@ -85,5 +85,11 @@ class Method(nn.Module, ABC):
 
     def _represent_episode(self, field: Field, num_support: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Split what is known of the targets; override it where query nodes need less than support nodes."""
-        rows = self.represent(field)
-        return tuple(row[:num_support] for row in rows), tuple(row[num_support:] for row in rows)
+        support, query = zip(*(divided(rows, num_support) for rows in self.represent(field)), strict=True)
+        return support, query
+
+
+def divided(rows: Tensor, num_support: int) -> tuple[Tensor, Tensor]:
+    """Part the rows of support and query nodes; unlike that of two slices, its gradient is one concatenation."""
+    support, query = rows.split_with_sizes([num_support, rows.size(0) - num_support])
+    return support, query

@@ -12,7 +12,7 @@ from fgsam.checks import check_choice
 from fgsam.functional.distances import euclidean, squared_euclidean
 from fgsam.functional.prototypes import class_members, class_softmax
 from fgsam.graph.field import Field
-from fgsam.methods.base import Method
+from fgsam.methods.base import Method, divided
 
 Variant = Literal["published", "fgsam"]
 
@@ -96,9 +96,8 @@ class GPN(Method):
         return class_softmax(values, support_labels, n_way)
 
     def _represent_episode(self, field: Field, num_support: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        embeddings = self.encoder(field)
-        scores = self._scores(field.head(num_support))
-        return (embeddings[:num_support], scores), (embeddings[num_support:],)
+        support, query = divided(self.encoder(field), num_support)
+        return (support, self._scores(field.head(num_support))), (query,)
 
     def _scores(self, field: Field) -> Tensor:
         degree = field.degree[: field.num_targets]

@@ -8,7 +8,7 @@ import torch
 
 from fgsam.checks import check_non_negative
 from fgsam.functional.ascent import inverse, sam_factor
-from fgsam.functional.projection import across, orthogonal_part_each, unit_each
+from fgsam.functional.projection import across, across_, orthogonal_part_each, unit_each
 from fgsam.functional.trees import Grads, add_scaled_, dot, norm, norms, scale_
 from fgsam.optim.base import Counts, ModelOrParams, Nonfinite, SharpnessAware
 from fgsam.optim.fgsam import GUARDS, Form, resolve_lam, weigh_
@@ -114,10 +114,12 @@ class FGSAMPlus(SharpnessAware):
             self.keep("shift", scale_(flatness, self.alpha))
             return g
         square = dot(g_mlp, g_mlp)
-        (g_v, length_v), (g_G, length_G) = across(g_s, g_mlp, square), across(g_gnn, g_mlp, square)
+        g_v, length_v = across(g_s, g_mlp, square)
+        g = weigh_(g_gnn, g_s, self.lam, self.form)
+        g_G, length_G = across_(g_gnn, g_mlp, square)
         flatness = scale_(g_v, self.alpha * inverse(length_v))
         self.keep("shift", add_scaled_(flatness, g_G, self.lam * inverse(length_G)))
-        return weigh_(g_gnn, g_s, self.lam, self.form)
+        return g
 
     def _cheap(self, peer: Pass) -> Grads:
         g_mlp = peer()

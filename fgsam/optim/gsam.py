@@ -8,7 +8,7 @@ import torch
 
 from fgsam.checks import check_non_negative
 from fgsam.functional.ascent import sam_factor
-from fgsam.functional.projection import across
+from fgsam.functional.projection import across_
 from fgsam.functional.trees import Grads, add_scaled_, dot
 from fgsam.optim.base import ModelOrParams, Nonfinite, SharpnessAware
 from fgsam.optim.passes import Pass
@@ -75,5 +75,5 @@ class GSAM(SharpnessAware):
             g_p = gnn()
         if not self.alpha:
             return g_p
-        gap, length = across(g, g_p, dot(g_p, g_p))
+        gap, length = across_(g, g_p, dot(g_p, g_p))
         return add_scaled_(g_p, gap, -self.alpha * (length > 0).to(length.dtype))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fgsam.functional.projection import across, orthogonal_part, orthogonal_part_each, unit_each
+from fgsam.functional.projection import across, across_, orthogonal_part, orthogonal_part_each, unit_each
 from fgsam.functional.trees import add, dot, dots, norm, norms, scale_
 
 
@@ -75,6 +75,15 @@ def test_across_gives_the_orthogonal_part_and_its_length():
     part, length = across(b, a, dot(a, a))
     assert all(map(torch.equal, part, orthogonal_part(b, a)))
     torch.testing.assert_close(length, norm(part))
+
+
+def test_work_in_place_gives_the_same_bits_in_the_tensors_of_the_vector():
+    b, a = random_tree(0), [random_tree(1)[0], None, random_tree(1)[2]]
+    wanted, wanted_length = across(b, a, dot(a, a))
+    part, length = across_(b, a, dot(a, a))
+    assert all(one is tensor for one, tensor in zip(part, b, strict=True))
+    assert all(map(torch.equal, part, wanted))
+    assert torch.equal(length, wanted_length)
 
 
 def test_length_across_a_parallel_direction_is_zero():

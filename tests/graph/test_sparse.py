@@ -6,6 +6,7 @@ import pytest
 import scipy.sparse
 import torch
 from torch import func
+from torch.autograd import forward_ad
 
 from fgsam.graph.sparse import SparseMatrix
 
@@ -50,6 +51,20 @@ def test_product_works_under_torch_func(matrix, dense, transform):
         }[transform]()
 
     torch.testing.assert_close(apply(matrix.product), apply(lambda d: full @ d), rtol=0, atol=1e-12)
+
+
+def test_a_product_without_a_graph_has_the_same_bits_and_still_carries_tangents(matrix, dense):
+    dense.requires_grad_()
+    recorded = matrix.product(dense)
+    with torch.no_grad(), forward_ad.dual_level():
+        bare = matrix.product(dense)
+        dual = matrix.product(forward_ad.make_dual(dense.detach(), torch.ones_like(dense)))
+        tangent = forward_ad.unpack_dual(dual).tangent
+    assert bare.grad_fn is None
+    assert torch.equal(bare, recorded)
+    torch.testing.assert_close(tangent, matrix.dense() @ torch.ones_like(dense), rtol=0, atol=1e-12)
+    with torch.no_grad():
+        assert torch.equal(matrix.product(dense), recorded)
 
 
 def test_transpose_is_built_once_and_turns_back(matrix):
