@@ -13,7 +13,9 @@ NAMES = {
     "first_start": "time and memory of loading a graph, without and with its cache",
     "optimizer_step": "time and memory of an optimizer's step beside rivals",
     "optimizers": "every optimizer on two graphs, and sparse training",
+    "compile": "what torch.compile of the model does for a step on the CPU",
     "zoo": "PyTorch Geometric's layers and models under FGSAM, class by class",
+    "node_classification": "four optimizers on homophilic and heterophilic graphs",
     "kill_resume": "kill a run at random moments and compare the bits",
 }
 
@@ -23,7 +25,7 @@ def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
         print("Usage: python -m benchmarks NAME [options]\n")
         for name, about in NAMES.items():
-            print(f"  {name:16} {about}")
+            print(f"  {name:20} {about}")
         return 0 if sys.argv[1:2] in ([], ["--help"]) else 2
     name = sys.argv.pop(1)
     sys.argv[0] = f"python -m benchmarks {name}"

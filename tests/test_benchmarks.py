@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import NAMES
+from benchmarks.compile import ARMS
 from benchmarks.first_runs import FLOORS, METHODS, OPTIMIZERS, SETTINGS
 from benchmarks.first_runs_report import write_report
 from benchmarks.graph_file import save_graph
@@ -150,3 +151,26 @@ def test_optimizers_page_pairs_by_split_and_chooses_the_rate_on_validation():
     assert "| adam | 66.0 ± 76.2 | +0.0 ± 0.0 | 2 | 0 | 1.00 | 20.0 |" in lines
     assert "| sam | 67.0 ± 76.2 | +1.0 ± 0.0 | 2 | 0 | 1.00 | 20.0 |" in lines
     assert "| sgd |  |  | 0 | 1 | 1.00 | nan |" in lines
+
+
+@pytest.mark.slow
+def test_compile_measures_both_arms(tmp_path: Path):
+    measure("compile", "--quick", "--out", str(tmp_path))
+    rows = json.loads((tmp_path / "compile.json").read_text(encoding="utf-8"))["rows"]
+    assert [(row["optimizer"], row["arm"]) for row in rows] == [("fgsam", arm) for arm in ARMS]
+    assert "python -m benchmarks compile" in (tmp_path / "compile.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_node_classification_keeps_a_journal_and_measures_times_once(tmp_path: Path):
+    out = ("--out", str(tmp_path / "out"))
+    study = ("node_classification", "--quick", "--runs", str(tmp_path / "runs"))
+    measure(*study, *out)
+    page = (tmp_path / "out" / "node_classification.md").read_text(encoding="utf-8")
+    assert page.count("| quick | fgsam - ") == 2
+    written = json.loads((tmp_path / "out" / "node_classification.json").read_text(encoding="utf-8"))
+    assert set(written["times"]["quick"]) == {"adam", "sam", "fgsam", "fgsam_plus"}
+    assert {row["split"] for row in written["rows"]} == {0, 1}
+    measure(*study, "--only-finished", *out)
+    again = json.loads((tmp_path / "out" / "node_classification.json").read_text(encoding="utf-8"))
+    assert (again["rows"], again["times"]) == (written["rows"], written["times"])

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ from typer.testing import CliRunner
 from fgsam.cli import app
 
 ROOT = Path(__file__).parents[1]
+SHORT = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem != "own_graph")
+"""All but the one that writes a page of the docs."""
 
 
 def example(name: str):
@@ -37,3 +42,52 @@ def test_the_transcript_in_the_docs_can_be_repeated(tmp_path: Path, monkeypatch:
     assert without_measured_figures(page) == without_measured_figures(kept)
     assert page.count("Error: ") == 4
     assert "test accuracy" in page
+
+
+@pytest.mark.parametrize("path", SHORT, ids=lambda path: path.stem)
+def test_an_example_is_short_and_listed(path: Path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 60
+    listed = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    assert f"| [{path.name}]({path.name}) |" in listed
+
+
+@pytest.mark.dataset
+@pytest.mark.usefixtures("data_root")
+def test_fgsam_in_a_plain_loop_learns_cora():
+    assert example("pyg_loop").main(num_epochs=30) > 0.7
+
+
+@pytest.mark.dataset
+@pytest.mark.usefixtures("data_root")
+def test_fgsam_plus_beats_the_largest_class_of_a_heterophilic_graph():
+    accuracy, num_gnn_passes = example("heterophilic").main(num_epochs=20)
+    assert accuracy > 0.3  # the largest class has 27 %
+    assert num_gnn_passes == 10
+
+
+def test_own_episodes_beat_chance_on_new_classes():
+    assert example("own_episodes").main(num_episodes=30) > 0.8
+
+
+def test_fields_of_a_large_graph_hold_a_fraction_of_a_full_pass():
+    field, full = example("large_graph").main(num_nodes=5000, num_steps=2, batch_size=8)
+    assert 0 < field < full / 5
+
+
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.* is deprecated")
+@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
+def test_a_lightning_module_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("lightning")
+    monkeypatch.chdir(tmp_path)
+    assert example("lightning_module").main() < 0.8  # half of what it begins with
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_two_processes_of_fabric_end_with_equal_bits(tmp_path: Path):
+    pytest.importorskip("lightning")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "examples" / "fabric_two_processes.py")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert sorted(re.findall(r"rank \d: equal weights", done.stdout)) == [f"rank {i}: equal weights" for i in (0, 1)]
