@@ -166,10 +166,10 @@ GPN, 5-way 3-shot, 10 queries a class, {NUM_EPISODES} episodes, one seed; every 
 {rates}. {len(rows)} runs, {hours:.1f} hours of one core.
 
 The unit is the class split: the mean over splits of the mean over test episodes, ± the half-width of the 95 % t
-interval over splits; differences are paired by split. A run whose loss became infinite has no result. Gradients a step
-are gradients of the GNN, of the peer, and Hessian products, counted on a small net. Times are the median over splits of
-a training step beside other work; [optimizer_step.md](optimizer_step.md) has fair ones. Left out, being for small
-problems: {", ".join(REFERENCES)}."""
+interval over splits; differences are paired by split. No interval is corrected for the number of rules. A run whose
+loss became infinite has no result. Gradients a step are gradients of the GNN, of the peer, and Hessian products,
+counted on a small net. Times are the median over splits of a training step beside other work;
+[optimizer_step.md](optimizer_step.md) has fair ones. Left out, being for small problems: {", ".join(REFERENCES)}."""
     ]
     for graph in dict.fromkeys(row["graph"] for row in rows):
         here = [row for row in rows if row["graph"] == graph and not row["noise"] and not row["sparsity"]]
