@@ -13,6 +13,7 @@ import typer
 
 from fgsam.cli_data import data_app
 from fgsam.cli_report import output_for_json, reported, shown_log
+from fgsam.engine.job import own_rank
 
 if TYPE_CHECKING:
     from fgsam.engine.config import RunConfig
@@ -50,7 +51,11 @@ def main() -> None:
     # A module beside the config can be named in it, as with `python -m fgsam`; installed packages come first.
     if os.getcwd() not in sys.path and not sys.flags.safe_path:
         sys.path.append(os.getcwd())
-    app()
+    try:
+        app()
+    finally:
+        # All is told: torchrun's wish to end what is ending by itself would only be a traceback more.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @app.callback(invoke_without_command=True)
@@ -85,7 +90,8 @@ def run(
     if floors and config.task != "few_shot":
         raise ValueError(f"Expected no --floors with task={config.task}: floors learn from episodes. Leave it out.")
     if dry_run:
-        _plan(config, as_json)
+        if not own_rank():
+            _plan(config, as_json)
     else:
         _run(config, as_json, floors is not False, callback or [])
 
@@ -207,6 +213,8 @@ def _run(config: RunConfig, as_json: bool, with_floors: bool, callbacks: list[st
 
     with shown_log(), output_for_json(as_json):
         found = execute(config, callbacks=callbacks)
+        if own_rank():
+            return  # the first rank shows the result
         floors = run_floors(config, execute) if with_floors and isinstance(config, FewShotConfig) else {}
     if as_json:
         figures = ("test_accuracy", "test_interval", "val_accuracy", "ms_per_episode", "run_dir")

@@ -15,6 +15,8 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
+from fgsam.engine.job import own_rank
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -48,21 +50,25 @@ def reported(verb: Callable[P, R]) -> Callable[P, R]:
             is_ours = place is None and not isinstance(error, EXPECTED_ERRORS)
             if is_ours or os.environ.get("FGSAM_TRACEBACK") == "1":
                 raise
-            say(f"Error: {_message(error) if place is None else _foreign_message(error, *place)}")
+            text = _message(error) if place is None else _foreign_message(error, *place)
+            if own_rank() and _is_told_here(error):
+                print(f"Error on rank {own_rank()}: {text}", file=sys.stderr)
+            say(f"Error: {text}")
             raise typer.Exit(EXIT_FAULT) from None
 
     return wrapped
 
 
 def say(text: str) -> None:
-    """Print on standard error."""
-    print(text, file=sys.stderr)
+    """Print on standard error; of the ranks of a job the first one speaks for all."""
+    if not own_rank():
+        print(text, file=sys.stderr)
 
 
 @contextlib.contextmanager
 def shown_log() -> Iterator[None]:
-    """Send the package's log to standard error while a verb works."""
-    handler = logging.StreamHandler()
+    """Send the package's log to standard error while a verb works; of the ranks of a job only the first one's."""
+    handler = logging.NullHandler() if own_rank() else logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("fgsam")
     level = logger.level
@@ -80,6 +86,14 @@ def output_for_json(as_json: bool) -> Iterator[None]:
     """Keep standard output free of anything but the JSON object."""
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         yield
+
+
+def _is_told_here(error: Exception) -> bool:
+    """Whether an error of another rank than the first is not, or perhaps not, told by that one."""
+    from fgsam.engine.team import RankError
+    from fgsam.optim.ranks import LostRankError
+
+    return isinstance(error, RankError | LostRankError)
 
 
 def _foreign_place(error: BaseException) -> tuple[str, int] | None:

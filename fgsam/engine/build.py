@@ -20,6 +20,7 @@ from fgsam.methods.floors import Floor
 from fgsam.nn.encoders import Encoder, is_built_in
 from fgsam.nn.probing import copied_module
 from fgsam.optim.base import SharpnessAware
+from fgsam.optim.ranks import DataParallel
 
 BASES: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -103,8 +104,16 @@ def build_encoder(config: RunConfig, graph: Graph, entries: Entries) -> Encoder:
     return ModuleEncoder(made, graph.num_features, allow_inexact=config.train.allow_inexact)
 
 
-def build_optimizer(config: RunConfig, method: nn.Module, entries: Entries) -> SharpnessAware:
+def build_optimizer(
+    config: RunConfig, method: nn.Module, entries: Entries, *, data_parallel: DataParallel | None = None
+) -> SharpnessAware:
     """Make the optimizer for the weights of a method.
+
+    Args:
+        config: Options of the rule and of its base.
+        method: Holds the weights.
+        entries: Which rule.
+        data_parallel: What the ranks of this job share in a step; None for a process alone.
 
     Raises:
         ValueError: If an option is out of range.
@@ -116,6 +125,8 @@ def build_optimizer(config: RunConfig, method: nn.Module, entries: Entries) -> S
     kinds = {(param.device.type, param.is_floating_point()) for param in method.parameters()}
     if (has_base or hasattr(entries.optimizer, "base_class")) and kinds <= {("cpu", True), ("cuda", True)}:
         options["fused"] = True  # one kernel for all parameters; only PyTorch's own optimizers have it
+    if data_parallel is not None:
+        options["data_parallel"] = data_parallel
     return entries.optimizer(method, **config.optimizer.options, **options)
 
 

@@ -11,7 +11,16 @@ from pydantic.fields import FieldInfo
 
 from fgsam.checks import suggest
 from fgsam.engine.config_entries import entries_knowing, entry_model, entry_sections, takes_symmetrise
-from fgsam.engine.config_model import FEW_SHOT, SECTIONS, TASKS, EntrySection, OptimizerConfig, Section, TrainConfig
+from fgsam.engine.config_model import (
+    FEW_SHOT,
+    SECTIONS,
+    TASKS,
+    EntrySection,
+    EpisodeTrainConfig,
+    OptimizerConfig,
+    Section,
+    TrainConfig,
+)
 from fgsam.engine.config_source import Settings, shown
 
 PLAIN_OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -169,6 +178,7 @@ def _check_between(settings: Settings) -> None:
             f"Expected 'episode.query_imbalance' beside a number of query nodes (got episode.query_imbalance="
             f"{shown(imbalance)}, num_query='all'). Remove one of the two.",
         )
+    _check_episodes_per_step(settings)
     if name in PLAIN_OPTIMIZERS and base != name:
         got = f"(got optimizer.base={shown(base)})"
         settings.fault(
@@ -203,10 +213,28 @@ def _check_entry(section: str, models: Mapping[str, type[Section]], settings: Se
     return model
 
 
+def _check_episodes_per_step(settings: Settings) -> None:
+    per_step = settings.get("train.episodes_per_step")
+    num_episodes = settings.get("train.num_episodes", EpisodeTrainConfig.model_fields["num_episodes"].default)
+    if _is_count(per_step) and _is_count(num_episodes) and num_episodes % per_step:
+        settings.fault(
+            "train.episodes_per_step",
+            f"Expected 'train.num_episodes' to be a multiple of 'train.episodes_per_step' (got num_episodes="
+            f"{num_episodes}, episodes_per_step={per_step}). Set train.num_episodes="
+            f"{max(num_episodes // per_step, 1) * per_step}.",
+        )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 def _length(train: type[Section], settings: Settings) -> Any:
-    """Steps of training at most."""
+    """Steps of training at most; what is no number as it stands, for the message about it."""
     assert issubclass(train, TrainConfig)
-    return settings.get(f"train.{train.length}", train.model_fields[train.length].default)
+    length = settings.get(f"train.{train.length}", train.model_fields[train.length].default)
+    per_step = settings.get("train.episodes_per_step", 1)
+    return length // per_step if _is_count(length) and _is_count(per_step) else length
 
 
 def _foreign_option(section: str, name: str, key: str, model: type[EntrySection], settings: Settings) -> None:

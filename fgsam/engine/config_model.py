@@ -25,6 +25,8 @@ NEWER = (
     "episode.support_noise",
     "graph.setting",
     "graph.edge_noise",
+    "train.episodes_per_step",
+    "train.perturbation",
 )
 """Keys that came after runs had names: left out of what a run computes at their default, so that the names stay."""
 
@@ -160,7 +162,7 @@ class TrainConfig(Section):
     """How long to train, and how to choose the weights.
 
     Attributes:
-        length: The key that says how many steps training takes at most.
+        length: The key that says how long training takes at most.
     """
 
     length: ClassVar[str]
@@ -171,13 +173,32 @@ class TrainConfig(Section):
     peer_dropout: bool = Field(False, description="dropout in the peer pass")
     allow_inexact: bool = Field(False, description="allow modules whose rows depend on unrelated rows")
 
+    @property
+    def batches_per_step(self) -> int:
+        """What a step learns from: this many episodes, or one batch of nodes."""
+        return 1
+
+    @property
+    def max_steps(self) -> int:
+        """Steps of training at most."""
+        return int(getattr(self, self.length)) // self.batches_per_step
+
 
 class EpisodeTrainConfig(TrainConfig):
-    """Training by episodes, one a step."""
+    """Training by episodes, one or several a step."""
 
     length = "num_episodes"
-    num_episodes: int = Field(1000, ge=1, description="training episodes at most")
+    num_episodes: int = Field(1000, ge=1, description="training episodes at most, whatever their number in a step")
+    episodes_per_step: int = Field(1, ge=1, description="episodes in a step, divided among the ranks of torchrun")
+    perturbation: Literal["global", "per_rank"] = Field(
+        "global", description="with torchrun: global for all episodes of a step, or per_rank for each rank's own"
+    )
     val_episodes: int = Field(200, ge=2, description="episodes of the validation bank")
+
+    @property
+    def batches_per_step(self) -> int:
+        """Episodes in a step."""
+        return self.episodes_per_step
 
 
 class NodeTrainConfig(TrainConfig):
@@ -307,7 +328,8 @@ class RunConfig(BaseModel):
             del content[section][key]
         for dotted in NEWER:
             section, _, key = dotted.partition(".")
-            if section in content and content[section][key] == TASKS[self.task][section].model_fields[key].default:
+            field = TASKS[self.task][section].model_fields.get(key) if section in content else None
+            if field is not None and content[section][key] == field.default:
                 del content[section][key]
         return {section: values for section, values in content.items() if values}
 

@@ -7,6 +7,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from fgsam.engine.job import num_ranks
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -18,7 +20,9 @@ class Interrupts:
     """Turns SIGINT and SIGTERM into a flag while it is entered.
 
     A second signal raises ``KeyboardInterrupt`` at once, for the impatient. Outside the main thread, where Python
-    allows no handlers, it does nothing. The former handlers come back on exit.
+    allows no handlers, it does nothing. The former handlers come back on exit; but where a rank of several leaves with
+    an error, SIGTERM is ignored from then on: torchrun sends it when another one is lost, and it must not cut off what
+    this one has to tell.
 
     Attributes:
         requested: Whether a signal has come.
@@ -48,6 +52,8 @@ class Interrupts:
         for number, handler in self._former.items():
             # None stands for a handler that was not installed from Python and cannot be put back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if self._former and kind is not None and num_ranks() > 1:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self._former.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -8,6 +8,7 @@ from fgsam.engine.build import Entries, build_method, build_optimizer, check_enc
 from fgsam.engine.config_model import RunConfig
 from fgsam.engine.inputs import build_inputs
 from fgsam.engine.run import run_name
+from fgsam.engine.team import check_ranks
 from fgsam.episodes.streams import generator
 
 
@@ -21,6 +22,7 @@ def plan(config: RunConfig) -> Path:
     entries = Entries.load(config)
     data = build_inputs(config)
     if config.is_trained:
+        check_ranks(config)
         stream = (data.split.digest, config.train.seed)
         method = build_method(config, data.train_graph, entries, *stream)
         optimizer = build_optimizer(config, method, entries)

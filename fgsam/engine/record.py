@@ -17,11 +17,13 @@ from typing import IO, Any
 
 import torch
 import yaml
+from torch import Tensor
 
 from fgsam.engine.callbacks import Callback
 from fgsam.engine.checkpoint import load_checkpoint, save_checkpoint
 from fgsam.engine.config_model import FEW_SHOT, TASKS
 from fgsam.engine.interrupts import Interrupted
+from fgsam.engine.team import Team
 from fgsam.engine.train import Trainer
 from fgsam.files import write_atomically
 from fgsam.locks import try_lock
@@ -180,11 +182,13 @@ class Keeper(Callback):
     Args:
         directory: Where they go.
         config_hash: Says which run a checkpoint belongs to.
+        team: The processes that train; the first writes, all of them restore. Only this process when not given.
     """
 
-    def __init__(self, directory: RunDirectory, config_hash: str) -> None:
+    def __init__(self, directory: RunDirectory, config_hash: str, team: Team | None = None) -> None:
         self.directory = directory
         self.config_hash = config_hash
+        self.team = Team() if team is None else team
         self.fingerprints = [fingerprint()]
         self._log: IO[str] | None = None
         self._saved = 0.0
@@ -201,6 +205,8 @@ class Keeper(Callback):
             self._check(state)
             try:
                 self._note_changes(state["fingerprints"])
+                if "own" in state:
+                    state["trainer"]["optimizer"]["own"] = state["own"][self.team.rank]
                 trainer.load_state_dict(state["trainer"])
                 log_size = int(state["log_size"])
             # Whole, of this run, and yet not what is expected: torch and dicts have many words for that.
@@ -210,20 +216,31 @@ class Keeper(Callback):
                     f"(got {type(error).__name__}). Delete it to start this run from its beginning."
                 ) from error
             logger.info("Going on from %s %d of %s", trainer.unit, trainer.step, self.directory.path)
-        with _opened(self.directory.log, "a") as file:
-            # What was logged after the checkpoint will be computed, and logged, again.
-            os.truncate(file.fileno(), min(log_size, os.fstat(file.fileno()).st_size))
+        steps = self.team.gathered(trainer.step)
+        if len(set(steps)) > 1:
+            raise ValueError(
+                f"Expected all ranks to find the same {self.directory.checkpoint} (got steps {steps}). Give a run.root "
+                "that they share."
+            )
+        if self.team.is_first:
+            with _opened(self.directory.log, "a") as file:
+                # What was logged after the checkpoint will be computed, and logged, again.
+                os.truncate(file.fileno(), min(log_size, os.fstat(file.fileno()).st_size))
 
     def on_start(self, trainer: Trainer) -> None:
         """Open the log."""
-        self._log = _opened(self.directory.log, "a")
+        if self.team.is_first:
+            self._log = _opened(self.directory.log, "a")
         self._saved = time.perf_counter()
 
     def on_step(self, trainer: Trainer) -> None:
         """Log the loss; save if the last checkpoint is a few seconds old."""
         loss = trainer.loss if math.isfinite(trainer.loss) else None  # JSON knows no NaN
         self._write({"step": trainer.step, "loss": loss})
-        if time.perf_counter() - self._saved >= SAVE_SECONDS:
+        is_due = time.perf_counter() - self._saved >= SAVE_SECONDS
+        if _differs_by_rank(trainer):
+            [is_due] = self.team.any(is_due)
+        if is_due:
             self.save(trainer)
 
     def on_validation(self, trainer: Trainer) -> None:
@@ -240,7 +257,11 @@ class Keeper(Callback):
                 log.close()
 
     def save(self, trainer: Trainer) -> None:
-        """Write log and checkpoint to the disk."""
+        """Write log and checkpoint to the disk; with what the rule keeps on each rank, where that differs."""
+        self._saved = time.perf_counter()
+        own = self.team.gathered(_on_cpu(trainer.optimizer.own)) if _differs_by_rank(trainer) else None
+        if not self.team.is_first:
+            return
         if self._log is not None:
             with _clear_error(self.directory.log):
                 self._log.flush()
@@ -251,12 +272,14 @@ class Keeper(Callback):
             "fingerprints": self.fingerprints,
             "log_size": self.directory.log.stat().st_size,
             "trainer": trainer.state_dict(),
+            **({} if own is None else {"own": own}),
         }
         save_checkpoint(self.directory.checkpoint, state)
         self._saved = time.perf_counter()
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        assert self._log is not None
+        if self._log is None:
+            return  # another rank writes
         with _clear_error(self.directory.log):
             self._log.write(json.dumps(line) + "\n")
 
@@ -289,6 +312,14 @@ def fingerprint() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cpu": _cpu(),
     }
+
+
+def _differs_by_rank(trainer: Trainer) -> bool:
+    return trainer.optimizer.data_parallel == "per_rank"
+
+
+def _on_cpu(own: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value.cpu() if isinstance(value, Tensor) else value for key, value in own.items()}
 
 
 def _version(package: str) -> str:

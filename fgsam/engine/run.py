@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import threadpoolctl
 import torch
 
 from fgsam.engine.arguments import config_of_call
-from fgsam.engine.build import Entries, build_method, build_optimizer, check_encoders
+from fgsam.engine.build import Entries, build_method, build_optimizer, check_encoders, is_ours
 from fgsam.engine.callbacks import Callback, make_callbacks
 from fgsam.engine.checkpoint import save_checkpoint, weights_digest
 from fgsam.engine.config_model import RunConfig
@@ -28,10 +28,12 @@ from fgsam.engine.outcome import Material, NodeRun, Run, load_run, opened
 from fgsam.engine.progress import ProgressKind, make_progress
 from fgsam.engine.record import RESULTS_VERSION, Keeper, RunDirectory, content_hash, fingerprint, make_folder
 from fgsam.engine.task import Scored
-from fgsam.engine.train import Trainer
+from fgsam.engine.team import RankError, Team, form_team, ranks_that_count
+from fgsam.engine.train import NonFiniteLossError, Trainer
 from fgsam.episodes.streams import generator
 from fgsam.graph.graph import Graph
 from fgsam.memory import peak_memory_mb
+from fgsam.optim.ranks import FailedRankError, LostRankError
 
 __all__ = ["NodeRun", "Run", "execute", "load_run", "run", "run_name"]
 
@@ -107,6 +109,8 @@ def execute(
 ) -> Run:
     """Do what a config says, or read the result if that was done before.
 
+    In a job of several ranks all of them call this; the first one writes, and shows progress.
+
     Args:
         config: Made by ``load_config``.
         graph: A graph in place of the one that the config names.
@@ -123,19 +127,28 @@ def execute(
     """
     objects = {"graph": graph, "encoder": encoder, "method": method, "optimizer": optimizer}
     given = {part: value for part, value in objects.items() if value is not None}
-    listeners = [*make_callbacks(callbacks), *make_progress(progress)]
     with _machine(config), Interrupts() as interrupts:
-        job = _Job(config, given)
-        if not job.is_readable():
-            with job.files.locked(lambda: interrupts.requested):
-                is_done = job.is_done()  # another process may have finished it meanwhile
-                if not is_done or not job.files.config.is_file():
-                    job.files.write_config(config.resolved())
-                if not is_done:
-                    job.work(interrupts, listeners)
+        team = form_team(config)
+        listeners = [*make_callbacks(callbacks), *make_progress(progress)] if team.is_first else []
+        job = _Job(config, given, team)
+        is_work = False
+        if not team.of_first(job.is_readable):
+            with ExitStack() as held:
+
+                def begin() -> bool:
+                    held.enter_context(job.files.locked(lambda: interrupts.requested))
+                    is_done = job.is_done()  # another process may have finished it meanwhile
+                    if not is_done or not job.files.config.is_file():
+                        job.files.write_config(config.resolved())
+                    return not is_done
+
+                is_work = team.of_first(begin)
+                if is_work:
+                    with _own_errors(team):
+                        job.work(interrupts, listeners)
         if interrupts.requested:
             raise Interrupted(f"Stopped. This run is finished: the same command again reads {job.files.path}.")
-    if job.material is None:
+    if not is_work:
         logger.info("Already computed: %s", job.files.path)
     return opened(job.files.path, material=job.material, objects=given)
 
@@ -155,6 +168,10 @@ def run_name(config: RunConfig, data: Data | NodeData, entries: Entries) -> tupl
         "code": code_digests(config, data.graph, entries),
         "results_version": RESULTS_VERSION,
     }
+    is_all_ours = is_ours(entries.encoder) and is_ours(entries.method)  # whose nets have no buffers that move
+    num_ranks = ranks_that_count(config, has_buffers=not is_all_ours)
+    if num_ranks > 1:
+        identity["ranks"] = num_ranks
     whole = content_hash(identity)
     parts = [data.graph.name, config.method.name, *([config.optimizer.name] if is_trained else []), whole[:12]]
     return "-".join(re.sub(r"\W+", "_", part) for part in parts), whole
@@ -163,20 +180,27 @@ def run_name(config: RunConfig, data: Data | NodeData, entries: Entries) -> tupl
 class _Job:
     """The state of one call of ``execute``."""
 
-    def __init__(self, config: RunConfig, objects: dict[str, Any]) -> None:
+    def __init__(self, config: RunConfig, objects: dict[str, Any], team: Team) -> None:
         self.config = config
         self.objects = objects
+        self.team = team
         self.started = time.perf_counter()
         root = Path(config.run.root)
-        make_folder(root / "banks")
         self.entries = Entries.load(config, **{part: value for part, value in objects.items() if part != "graph"})
-        self.data: Any = build_inputs(config, objects.get("graph"), bank_folder=root / "banks")
+        self.data: Any = team.together(lambda: self._inputs(root / "banks"))
         self.is_trained = getattr(self.entries.method, "is_trained", True)
         name, self.hash = run_name(config, self.data, self.entries)
         self.files = RunDirectory(root / name)
         self.material: Material | None = None
-        if not self.is_done():
+        if not team.of_first(self.is_done):
             self.learner = self._build()  # before anything is written: a fault in an option leaves no directory
+
+    def _inputs(self, banks: Path) -> Any:
+        """Load what the run works on; only the first rank keeps banks."""
+        if self.team.is_first:
+            make_folder(banks)
+        graph = self.objects.get("graph")
+        return build_inputs(self.config, graph, bank_folder=banks if self.team.is_first else None)
 
     def is_done(self) -> bool:
         """Whether the result is there; one that was cut short by time is not, if there is more time now."""
@@ -209,25 +233,28 @@ class _Job:
             return entries.method(**config.method.options)
         self.stream = (self.data.split.digest, config.train.seed)
         method = build_method(config, graph, entries, *self.stream)
-        self.optimizer = build_optimizer(config, method, entries)
+        data_parallel = getattr(config.train, "perturbation", None) if self.team.size > 1 else None
+        self.optimizer = build_optimizer(config, method, entries, data_parallel=data_parallel)
         rng = generator("check", *self.stream)
         self.encoder_checks = check_encoders(method, graph, optimizer=self.optimizer, rng=rng)
         self.task = self.data.task()
         return method
 
     def _train(self, interrupts: Interrupts, callbacks: Sequence[Callback]) -> None:
-        train, method = self.config.train, self.learner
-        keeper = Keeper(self.files, self.hash)
+        train, method, team = self.config.train, self.learner, self.team
+        keeper = Keeper(self.files, self.hash, team)
         trainer = Trainer(
             self.task,
             method,
             self.optimizer,
             stream=self.stream,
-            num_steps=getattr(train, train.length),
+            num_steps=train.max_steps,
             val_every=train.val_every,
             patience=train.patience,
             max_seconds=train.max_seconds,
             peer_dropout=train.peer_dropout,
+            batches_per_step=train.batches_per_step,
+            team=team,
             callbacks=[keeper, *callbacks],
             directory=self.files.path,
         )
@@ -235,6 +262,10 @@ class _Job:
         stopped_by = trainer.fit(lambda: interrupts.requested)
         keeper.save(trainer)
         self._check_interrupt(interrupts, trainer)
+        team.of_first(lambda: self._test(trainer, stopped_by, keeper, interrupts))
+
+    def _test(self, trainer: Trainer, stopped_by: str, keeper: Keeper, interrupts: Interrupts) -> None:
+        method, per_step, unit = self.learner, trainer.batches_per_step, trainer.task.unit
         num_steps, train_seconds = trainer.step, trainer.seconds
         with _stopped_at_once(interrupts, self.files.path):  # training is saved
             best_step, val = trainer.choose()
@@ -242,14 +273,14 @@ class _Job:
         weights = method.state_dict()
         save_checkpoint(self.files.weights, {"config_hash": self.hash, "step": best_step, "weights": weights})
         found = {
-            f"num_{trainer.unit}s": num_steps,
+            f"num_{unit}s": num_steps * per_step,
             "best_step": best_step,
             "stopped_by": stopped_by,
             "weights_digest": weights_digest(weights),
             "skipped_steps": trainer.optimizer.num_skipped,
             "encoder_checks": self.encoder_checks,
         }
-        timing = {f"ms_per_{trainer.unit}": trainer.ms_per_step, "train_seconds": train_seconds}
+        timing = {f"ms_per_{unit}": trainer.ms_per_step / per_step, "train_seconds": train_seconds}
         self._finish(found, val, test, timing, keeper.fingerprints)
 
     def _fit(self, interrupts: Interrupts) -> None:
@@ -291,7 +322,7 @@ class _Job:
         self.material = Material(data, self.learner)
 
     def _check_interrupt(self, interrupts: Interrupts, trainer: Trainer) -> None:
-        if interrupts.requested:
+        if any(self.team.any(interrupts.requested)):
             raise Interrupted(
                 f"Stopped after {trainer.unit} {trainer.step} of {trainer.num_steps}; saved in {self.files.path}. "
                 "Run the same command again to go on from there."
@@ -310,6 +341,19 @@ def _stopped_at_once(interrupts: Interrupts, path: Path) -> Iterator[None]:
         raise Interrupted(f"Stopped. Run the same command again to compute {path.name}.") from error
     finally:
         interrupts.is_immediate = False
+
+
+@contextmanager
+def _own_errors(team: Team) -> Iterator[None]:
+    """Mark what goes wrong on another rank than the first alone, so that it is told there."""
+    try:
+        yield
+    except (Interrupted, NonFiniteLossError, FailedRankError, LostRankError):
+        raise  # the first rank tells these, or is lost
+    except Exception as error:
+        if team.is_first:
+            raise
+        raise RankError(str(error)) from error
 
 
 @contextmanager

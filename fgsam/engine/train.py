@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from fgsam.checks import check_non_negative, check_positive
 from fgsam.engine.callbacks import Callback
 from fgsam.engine.seeding import own_random_state, seed_global
 from fgsam.engine.task import Scored, Task
+from fgsam.engine.team import Team
 from fgsam.functional.trees import Grads, norm
 from fgsam.graph.field import Field
 from fgsam.graph.graph import Graph
@@ -67,7 +68,8 @@ class Trainer:
     passes a step takes; fields are built when a pass first asks for one, so a step that never looks at the graph
     never touches it. What step ``t`` learns from and the state of the global generator in it depend on ``stream`` and
     ``t`` alone: training goes on after a restart without any saved random state, and two optimizers see the same
-    episodes.
+    episodes. A step of several batches minimises the mean of their losses, one after the other; each has random
+    numbers of its own, whichever process computes it.
 
     Args:
         task: Gives batches, losses and scores.
@@ -79,6 +81,9 @@ class Trainer:
         patience: Validations without improvement before training stops, at least 1.
         max_seconds: Training time after which it stops; None for no limit.
         peer_dropout: Keep dropout in the peer pass.
+        batches_per_step: Batches that a step learns from, at least 1 and a multiple of the team's size.
+        team: The processes that share the batches of a step; the optimizer must be made with ``data_parallel`` then.
+            The first of them validates. Only this process when not given.
         callbacks: Told about every event.
         directory: Where callbacks may write.
 
@@ -127,15 +132,18 @@ class Trainer:
         patience: int = 6,
         max_seconds: float | None = None,
         peer_dropout: bool = False,
+        batches_per_step: int = 1,
+        team: Team | None = None,
         callbacks: Sequence[Callback] = (),
         directory: Path | None = None,
     ) -> None:
-        check_positive(num_steps=num_steps, val_every=val_every, patience=patience)
+        check_positive(num_steps=num_steps, val_every=val_every, patience=patience, batches_per_step=batches_per_step)
         if max_seconds is not None:
             check_non_negative(max_seconds=max_seconds)
         self.task, self.method, self.optimizer, self.stream = task, method, optimizer, tuple(stream)
         self.num_steps, self.val_every, self.patience = num_steps, val_every, patience
         self.max_seconds, self.peer_dropout = max_seconds, peer_dropout
+        self.batches_per_step, self.team = batches_per_step, Team() if team is None else team
         self.callbacks, self.directory = list(callbacks), directory
         self.step = 0
         self.loss = float("nan")
@@ -154,8 +162,8 @@ class Trainer:
 
     @property
     def unit(self) -> str:
-        """What a step is called: ``"episode"`` or ``"step"``."""
-        return self.task.unit
+        """What a step is called: ``"episode"`` where it has one, else ``"step"``."""
+        return self.task.unit if self.batches_per_step == 1 else "step"
 
     def fit(self, should_stop: Callable[[], bool] | None = None) -> str:
         """Train until the steps, the patience or the time are used up.
@@ -247,12 +255,12 @@ class Trainer:
 
     def _stop_reason(self, should_stop: Callable[[], bool] | None) -> str:
         if self.step >= self.num_steps:
-            return f"num_{self.unit}s"
+            return f"num_{self.task.unit}s"
         if self.num_stale >= self.patience:
             return "patience"
-        if self.max_seconds is not None and self.seconds >= self.max_seconds:
-            return "max_seconds"
-        return "stopped" if should_stop is not None and should_stop() else ""
+        is_over = self.max_seconds is not None and self.seconds >= self.max_seconds
+        is_over, is_stopped = self.team.any(is_over, should_stop is not None and should_stop())
+        return "max_seconds" if is_over else "stopped" if is_stopped else ""
 
     def _advance(self) -> None:
         """One training step, and the validation that may follow it."""
@@ -274,34 +282,45 @@ class Trainer:
         Raises:
             NonFiniteLossError: If a loss or gradient is NaN or infinite.
         """
-        seed_global(self._device, "step", *self.stream, step)
-        batch = self.task.draw(self.stream, step)
+        self._seed(step, 0)
+        batches = {i: self.task.draw(self._stream(i), step) for i in self.team.share(self.batches_per_step)}
         self.method.train()
         try:
-            self.loss = float(self.optimizer.step(*self._closures(batch)))
+            self.loss = float(self.optimizer.step(*self._closures(step, batches)))
         except FloatingPointError as error:
-            raise self._non_finite(step, batch, error) from error
+            raise self._non_finite(step, batches, error) from error
 
-    def _closures(self, batch: Any) -> tuple[Closure, Closure | None]:
+    def _stream(self, index: int) -> tuple[str | int, ...]:
+        """What the random numbers of one batch of a step depend on beside the step."""
+        return (*self.stream, index) if index else self.stream
+
+    def _seed(self, step: int, index: int) -> None:
+        seed_global(self._device, "step", *self._stream(index), step)
+
+    def _closures(self, step: int, batches: Mapping[int, Any]) -> tuple[Closure, Closure | None]:
         """Make the losses of the graph pass and, where the optimizer wants one, of the peer pass."""
         task, method = self.task, self.method
-        fields: dict[bool, Field] = {}
+        fields: dict[tuple[int, bool], Field] = {}
 
-        def field(peer: bool) -> Field:
+        def loss(index: int, peer: bool) -> Tensor:
             # Built by the first pass that asks, then shared by all passes of the step.
-            if peer not in fields:
-                fields[peer] = task.field(method, batch, peer=peer)
-            return fields[peer]
+            if (index, peer) not in fields:
+                fields[index, peer] = task.field(method, batches[index], peer=peer)
+            self._seed(step, index)
+            return task.loss(method, fields[index, peer], batches[index])
 
-        def closure() -> Tensor:
-            return task.loss(method, field(peer=False), batch)
-
-        def peer_closure() -> Tensor:
+        def peer_loss(index: int) -> Tensor:
             _set_training(self._modules, self.peer_dropout)
             try:
-                return task.loss(method, field(peer=True), batch)
+                return loss(index, peer=True)
             finally:
                 _set_training(self._modules, True)
+
+        def closure() -> Iterator[Tensor]:
+            return (loss(index, peer=False) for index in batches)
+
+        def peer_closure() -> Iterator[Tensor]:
+            return (peer_loss(index) for index in batches)
 
         return closure, peer_closure if self.optimizer.peer == "required" else None
 
@@ -311,26 +330,29 @@ class Trainer:
 
     def _compare(self, seconds: float) -> None:
         """Score the present weights, and keep a copy of them if they are among the best."""
-        scored = self.task.glance(self.method)
-        improves = self.best is None or scored.score > self.best.score
+        score, accuracy = self.team.of_first(self._glance)
+        improves = self.best is None or score > self.best.score
         self.num_stale = 0 if improves else self.num_stale + 1
-        self.history.append(Validation(self.step, scored.score, scored.accuracy, seconds))
-        ranked = [*self.candidates, Candidate(self.step, scored.score, {})]
+        self.history.append(Validation(self.step, score, accuracy, seconds))
+        ranked = [*self.candidates, Candidate(self.step, score, {})]
         kept = sorted(ranked, key=lambda candidate: (-candidate.score, candidate.step))[:NUM_CANDIDATES]
         self.candidates = [
-            candidate if candidate.weights else Candidate(self.step, scored.score, _copied(self.method))
-            for candidate in kept
+            candidate if candidate.weights else Candidate(self.step, score, _copied(self.method)) for candidate in kept
         ]
 
-    def _non_finite(self, step: int, batch: Any, error: FloatingPointError) -> NonFiniteLossError:
+    def _glance(self) -> tuple[float, float]:
+        scored = self.task.glance(self.method)
+        return scored.score, scored.accuracy
+
+    def _non_finite(self, step: int, batches: Mapping[int, Any], error: FloatingPointError) -> NonFiniteLossError:
         params: Grads = [param.detach() for param in self.method.parameters()]
         saved = self.directory / "checkpoint.fgsam" if self.directory is not None else None
         good = "" if saved is None else " No checkpoint was saved before."
         if saved is not None and saved.is_file():
             good = f" The last good checkpoint is {saved}."
+        special = "".join(self.task.describe(batch) for batch in batches.values())
         return NonFiniteLossError(
-            f"Stopped in {self.unit} {step} ({self.task.describe(batch)}weight norm {float(norm(params)):.4g}): "
-            f"{error}{good}"
+            f"Stopped in {self.unit} {step} ({special}weight norm {float(norm(params)):.4g}): {error}{good}"
         )
 
     def _tell(self, event: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -150,11 +151,21 @@ def _run(module: nn.Module, field: Field, forward: FieldForward | None) -> Tenso
     try:
         return call(module, field, forward)
     except Exception as error:
+        if not _is_raised_by_a_layer(error):
+            raise  # a fault in the user's own code, best seen where it lies
         raise ValueError(
             f"Expected {type(module).__name__} to run on the features and edges of a small graph (got "
             f"{type(error).__name__}: {error}). If it needs other inputs, give the function that calls it: "
             "forward=lambda module, field: ..."
         ) from error
+
+
+def _is_raised_by_a_layer(error: Exception) -> bool:
+    """Whether an error comes from PyTorch Geometric, or its calls of torch, and so says little of missing inputs."""
+    packages = [
+        str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    return [package for package in packages if package != "torch"][-1] == "torch_geometric"
 
 
 def _placement(module: nn.Module) -> tuple[torch.dtype, torch.device]:

@@ -62,6 +62,18 @@ class Ranks:
         found: list[float] = numbers.tolist()
         return found
 
+    def of_first(self, value: Any) -> Any:
+        """Return the value that rank 0 gives, a plain one; what the others give does not matter."""
+        found = [value]
+        self._together(lambda: dist.broadcast_object_list(found, group=self._group, group_src=0))
+        return found[0]
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Return what each rank gives, of plain values and tensors on the CPU, in the order of ranks."""
+        found: list[Any] = [None] * self.size
+        self._together(lambda: dist.all_gather_object(found, value, group=self._group))
+        return found
+
     @torch.no_grad()
     def copy_from_first_(self, tensors: Iterable[Tensor]) -> None:
         """Write the values of rank 0 into tensors."""
@@ -94,7 +106,8 @@ class Ranks:
         try:
             act()
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            text = str(error).strip() or type(error).__name__
+            reason = text.splitlines()[0].partition(". This is typically")[0]
             raise LostRankError(
                 f"Expected all {self.size} ranks to take part in the step (rank lost: {reason}). Look at the output of "
                 "the other ranks, and start the job again from its last checkpoint."

@@ -434,3 +434,21 @@ def test_structural_faults_are_found_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_episodes_are_counted_whatever_their_number_in_a_step():
+    config = load_config(overrides=["train.num_episodes=60", "train.episodes_per_step=4", "optimizer.name=safe"])
+    assert config.train.max_steps == 15
+    assert config.optimizer.options["num_steps"] == 15
+    fault = fault_of("train.num_episodes=50", "train.episodes_per_step=4")
+    assert "'train.num_episodes' to be a multiple of 'train.episodes_per_step' (got num_episodes=50" in fault
+    assert "Set train.num_episodes=48." in fault
+    assert "greater than or equal to 1" in fault_of("train.episodes_per_step=0")
+    assert "'global' or 'per_rank'" in fault_of("train.perturbation=local")
+    assert "key of task=few_shot" in fault_of("task=node_classification", "train.episodes_per_step=2")
+
+
+def test_one_episode_a_step_is_no_part_of_what_a_run_computes():
+    plain, several = load_config().content(), load_config(overrides=["train.episodes_per_step=2"]).content()
+    assert not {"episodes_per_step", "perturbation"} & set(plain["train"])
+    assert several["train"] == {**plain["train"], "episodes_per_step": 2}

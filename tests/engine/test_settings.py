@@ -7,10 +7,10 @@ from functools import cache
 import pytest
 import torch
 
+from fgsam.engine.episode_task import EpisodeTask
 from fgsam.engine.evaluate import BankScorer, mean_recall
 from fgsam.engine.floors import difference
 from fgsam.engine.outcome import load_run
-from fgsam.engine.train import Trainer
 from fgsam.registry import METHODS
 from tests.engine.test_data import graph_with_sizes
 from tests.engine.tiny import tiny_graph, tiny_run
@@ -122,14 +122,14 @@ def test_validation_on_training_classes_is_recorded(root):
 
 def test_training_episodes_have_the_same_share_of_wrong_labels(root, monkeypatch):
     seen = []
-    closures = Trainer._closures
+    draw = EpisodeTask.draw
 
-    def watching(self, episode):
-        labels = tiny_graph().labels
+    def watching(self, stream, step):
+        episode, labels = draw(self, stream, step), tiny_graph().labels
         seen.append((int((labels[episode.support] != episode.classes[episode.support_labels]).sum()), episode))
-        return closures(self, episode)
+        return episode
 
-    monkeypatch.setattr(Trainer, "_closures", watching)
+    monkeypatch.setattr(EpisodeTask, "draw", watching)
     run_of(root, support_noise=0.5, seed=9)
     noisy, seen[:] = list(seen), []
     run_of(root, seed=9)

@@ -248,7 +248,55 @@ def test_callbacks_hear_the_end_also_of_a_failed_training():
     assert heard == ["start", "end"]
 
 
-@pytest.mark.parametrize("name", ["num_steps", "val_every", "patience"])
+@pytest.mark.parametrize("name", ["num_steps", "val_every", "patience", "batches_per_step"])
 def test_numbers_out_of_range_are_named(name):
     with pytest.raises(ValueError, match=f"'{name}' to be positive"):
         tiny_trainer(**{name: 0})
+
+
+def test_a_step_of_two_episodes_takes_the_mean_of_their_gradients():
+    first, second, both = tiny_trainer(num_steps=1), tiny_trainer(num_steps=1), tiny_trainer(batches_per_step=2)
+    second.stream = second._stream(1)
+    means = {}
+    for trainer in (first, second, both):
+        trainer.optimizer = OPTIMIZERS.load("sgd")(trainer.method, lr=1.0)
+        before = [p.detach().clone() for p in trainer.method.parameters()]
+        trainer.learn(1)
+        means[trainer] = [old - new for old, new in zip(before, trainer.method.parameters(), strict=True)]
+    for one, other, joint in zip(*means.values(), strict=True):
+        torch.testing.assert_close(joint, (one + other) / 2)
+    assert both.loss == pytest.approx((first.loss + second.loss) / 2)
+
+
+@pytest.mark.parametrize("optimizer", ["sam", "fgsam_plus", "esam"])
+def test_steps_of_several_episodes_go_on_after_a_stop_without_a_changed_bit(optimizer, tmp_path):
+    whole, half, resumed = (tiny_trainer(optimizer, batches_per_step=3, num_steps=6) for _ in range(3))
+    whole.fit()
+    half.callbacks = [stop := StopAfter(3)]
+    half.fit(stop)
+    save_checkpoint(tmp_path / "state", half.state_dict())
+    resumed.load_state_dict(load_checkpoint(tmp_path / "state"))
+    resumed.fit()
+    assert digest(resumed) == digest(whole) != digest(half)
+
+
+def test_each_episode_of_a_step_is_drawn_once_and_has_random_numbers_of_its_own(monkeypatch):
+    trainer = tiny_trainer("sam", batches_per_step=2, num_steps=1)
+    drawn, seen = [], []
+    draw, loss = trainer.task.draw, trainer.method.loss
+
+    def drawing(stream, step):
+        drawn.append(draw(stream, step))
+        return drawn[-1]
+
+    def watching(field, episode):
+        seen.append(float(torch.rand(())))
+        return loss(field, episode)
+
+    monkeypatch.setattr(trainer.task, "draw", drawing)
+    monkeypatch.setattr(trainer.method, "loss", watching)
+    trainer.learn(1)
+    assert len(drawn) == 2
+    assert drawn[0].nodes.tolist() != drawn[1].nodes.tolist()
+    assert seen[:2] == seen[2:]  # both passes of SAM
+    assert seen[0] != seen[1]
