@@ -41,10 +41,9 @@ def checked(dataset: str, index: int, split: NodeSplit, paths: Sequence[Path]) -
     """
     known = known_digests().get(dataset)
     if known is not None and split.digest != known[index]:
-        places = " and ".join(f"'{path.parent}'" for path in paths[:1])
         raise ValueError(
             f"Expected public split {index} of '{dataset}' to have the digest {known[index]} (got {split.digest}). Its "
-            f"file in {places} was altered or comes from another source: fetch it again, or set "
+            f"file in '{paths[0].parent}' was altered or comes from another source: fetch it again, or set "
             "dataset.split_kind=drawn."
         )
     return split

@@ -111,7 +111,7 @@ def build_node_split(config: NodeConfig, graph: Graph) -> NodeSplit:
     its number alone. Nodes without a label are in no part.
 
     Raises:
-        ValueError: If there is no such split, or the graph has no labels or is another one than the split is for.
+        ValueError: If there is no such split, or the graph has no labels, or fewer nodes than the split names.
         FileNotFoundError: If raw files are missing.
     """
     labels = graph.labels.cpu()

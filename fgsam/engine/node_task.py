@@ -32,7 +32,7 @@ class NodeBatch:
 
 
 class NodeScorer:
-    """Scores a classifier on some nodes, again and again; their fields are built at the first use and kept.
+    """Scores one classifier on some nodes, again and again; their fields are built at the first use and kept.
 
     Args:
         graph: The graph.
@@ -82,7 +82,7 @@ class NodeScorer:
 
 
 class NodeTask(Task[NodeBatch]):
-    """Minimises the loss of training nodes, and chooses by a metric on the validation nodes.
+    """Minimises the loss of training nodes, and chooses by a metric on the validation nodes, for one classifier.
 
     Args:
         graph: The graph.

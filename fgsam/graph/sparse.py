@@ -28,8 +28,8 @@ class SparseMatrix:
 
     The backward pass of ``A @ B`` needs ``A.T @ G``. torch's own CSR product builds ``A.T`` for it in every backward
     pass, which costs more than the product. Here the rows are added where they belong (on the CPU), or ``transpose``
-    is used where it was built before: worth it from about three backward passes on. Entries are constants: gradients
-    flow to the dense factor only.
+    is used where it was built before: worth it from about three backward passes on. The two round differently. Entries
+    are constants: gradients flow to the dense factor only.
 
     Args:
         rowptr: Start of each row in ``col`` and ``values``, int32, shape ``[num_rows + 1]``.

@@ -75,8 +75,19 @@ class NodeSplit:
 
     @classmethod
     def from_masks(cls, name: str, masks: Sequence[Any]) -> NodeSplit:
-        """Make a public split of three masks, each of shape ``[num_nodes]``: training, validation and test."""
-        return cls._of_arrays(name, [np.flatnonzero(np.asarray(mask)) for mask in masks], "public")
+        """Make a public split of three masks, each of shape ``[num_nodes]``: training, validation and test.
+
+        Raises:
+            ValueError: If a mask has another shape.
+        """
+        arrays = [np.asarray(mask) for mask in masks]
+        shapes = [array.shape for array in arrays]
+        if len(set(shapes)) > 1 or len(shapes[0]) != 1:
+            raise ValueError(
+                f"Expected masks of one shape [num_nodes] for split '{name}' (got {', '.join(map(str, shapes))}). "
+                "Take one column of masks that hold several splits: mask[:, 0]."
+            )
+        return cls._of_arrays(name, [np.flatnonzero(array) for array in arrays], "public")
 
     @classmethod
     def draw(cls, kind: SplitKind, labels: Tensor, rng: np.random.Generator, name: str = "drawn") -> NodeSplit:

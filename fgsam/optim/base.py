@@ -81,10 +81,11 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         max_norm: Largest length of the direction that the base optimizer takes for the gradient, over all parameters;
             a longer one is scaled down as by ``torch.nn.utils.clip_grad_norm_``.
         data_parallel: Averages over the ranks of a process group, without any wrapper around the model. ``"global"``
-            averages every pass, so that the ranks take the step of their joint batch, and even the rule's own random
-            numbers are those of rank 0. ``"per_rank"`` lets each rank run the rule on its own loss and averages what
-            the base optimizer gets. Weights begin as those of rank 0; buffers become rank 0's after every step, if the
-            model is known. What is not finite, or raises, on one rank ends the step on all.
+            averages every pass, so that ranks with equally many queries take the step of their joint batch, and even
+            the rule's own random numbers are those of rank 0. ``"per_rank"`` lets each rank run the rule on its own
+            loss and averages what the base optimizer gets. Weights begin as those of rank 0; buffers become rank 0's
+            after every step, if the model is known. What is not finite on one rank, or raises in its closures, ends
+            the step on all.
         process_group: The group, by default that of all processes. It is not copied with the optimizer, which then
             uses the default.
         group_options: Options of the rule that a parameter group may set for itself, with their defaults. They are kept
@@ -162,7 +163,7 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         self.model = model_or_params if isinstance(model_or_params, nn.Module) else None
         if self.model is not None and self.peer == "required":
             check_not_cached(self.model)
-        check_data_parallel(data_parallel, self.model, needs_vectors=self.needs_vectors)
+        check_data_parallel(data_parallel, self.model, needs_vectors=self.needs_vectors, needs_graph=self.needs_graph)
         params = model_or_params.parameters() if isinstance(model_or_params, nn.Module) else model_or_params
         self.own: dict[str, Any] = {"num_calls": 0, "num_skipped": 0}
         self._run: Passes | None = None

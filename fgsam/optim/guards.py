@@ -115,7 +115,8 @@ class Autocast:
             self._write([(False, dtype) for _, dtype in self._outside])
 
     def close(self) -> None:
-        """Leave autocast as the step found it."""
+        """Leave autocast as the step found it, without the copies that the last pass made of its weights."""
+        torch.clear_autocast_cache()
         self._write(self._outside)
 
     def _read(self) -> list[tuple[bool, torch.dtype]]:

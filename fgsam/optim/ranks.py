@@ -114,13 +114,16 @@ class Ranks:
             ) from error
 
 
-def check_data_parallel(data_parallel: DataParallel | None, model: nn.Module | None, *, needs_vectors: bool) -> None:
+def check_data_parallel(
+    data_parallel: DataParallel | None, model: nn.Module | None, *, needs_vectors: bool, needs_graph: bool
+) -> None:
     """Raise ``ValueError`` for a rule or a model that cannot be trained so.
 
     Args:
         data_parallel: What the ranks share.
         model: The model, if it is known.
         needs_vectors: Whether the rule weighs single queries.
+        needs_graph: Whether it differentiates twice.
     """
     if data_parallel not in (None, "global", "per_rank"):
         raise ValueError(f"Expected 'data_parallel' to be None, 'global' or 'per_rank' (got {data_parallel!r})")
@@ -130,7 +133,15 @@ def check_data_parallel(data_parallel: DataParallel | None, model: nn.Module | N
             "'global'). With 'per_rank' each rank runs the rule on its own queries."
         )
     wrapper = nn.parallel.DistributedDataParallel
-    if data_parallel is not None and model is not None and any(isinstance(m, wrapper) for m in model.modules()):
+    if model is None or not any(isinstance(module, wrapper) for module in model.modules()):
+        return
+    if data_parallel is None and needs_graph:
+        raise ValueError(
+            "Expected a bare model for a rule that differentiates twice (got one within DistributedDataParallel, which "
+            "averages gradients only, so that ranks would drift apart). Give the model itself and "
+            "data_parallel='global'."
+        )
+    if data_parallel is not None:
         raise ValueError(
             f"Expected a bare model with 'data_parallel' (got data_parallel='{data_parallel}' and a model within "
             "DistributedDataParallel, so that gradients would be averaged twice). Give the model itself, or leave out "

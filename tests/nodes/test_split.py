@@ -68,3 +68,9 @@ def test_a_node_in_another_part_changes_the_digest_and_a_name_does_not():
 def test_a_part_of_the_nodes_can_be_left_out():
     split = NodeSplit("a", [0, 1], [2], [3]).among(torch.tensor([True, False, True, False]))
     assert split.sizes == {"train": 1, "val": 1, "test": 0}
+
+
+@pytest.mark.parametrize("shapes", [[(4, 10)] * 3, [(4,), (4,), (5,)]])
+def test_masks_of_another_shape_are_refused(shapes: list[tuple[int, ...]]):
+    with pytest.raises(ValueError, match=r"masks of one shape \[num_nodes\] .* mask\[:, 0\]"):
+        NodeSplit.from_masks("mine", [np.zeros(shape, dtype=bool) for shape in shapes])

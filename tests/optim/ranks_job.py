@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from fgsam.optim.base import SharpnessAware
 from fgsam.optim.sam import SAM
+from fgsam.optim.sassha import Sassha
 from fgsam.registry import OPTIMIZERS
 from tests.twins.optimizers import LinearNet
 
@@ -126,14 +127,16 @@ def copied() -> list[float]:
     return flat(params)
 
 
-def refusal() -> str:
-    """Error for a model that averages its gradients already."""
+def refusals() -> list[str]:
+    """Errors for a model that averages gradients by itself: one for twice, one for products with the Hessian."""
     model = nn.parallel.DistributedDataParallel(nn.Linear(2, 2))
-    try:
-        SAM(model, data_parallel="global")
-    except ValueError as error:
-        return str(error)
-    return ""
+    said = []
+    for build in (lambda: SAM(model, data_parallel="global"), lambda: Sassha(model)):
+        try:
+            build()
+        except ValueError as error:
+            said.append(str(error))
+    return said
 
 
 def be_killed() -> str:
@@ -174,7 +177,7 @@ def main(rank: int, meeting_place: str, result: Path) -> None:
             for what in ("nan", "error", "unreached", "overflow")
         },
         "copied": copied(),
-        "refusal": refusal(),
+        "refusals": refusals(),
     }
     result.write_text(json.dumps(found))
     result.write_text(json.dumps({**found, "killed": be_killed()}))

@@ -195,3 +195,14 @@ def test_what_cannot_be_scaled_is_refused():
         SAM([w.detach().half().requires_grad_()], lr=0.1, scaler=torch.amp.GradScaler("cpu"))
     with pytest.raises(ValueError, match="nonfinite='raise' or 'skip' with 'scaler'"):
         SAM([w], lr=0.1, scaler=torch.amp.GradScaler("cpu"), nonfinite="allow")
+
+
+def test_no_copy_of_moved_weights_outlives_a_step():
+    torch.manual_seed(0)
+    net, x = nn.Linear(8, 4), torch.randn(5, 8)
+    optimizer = SAM(net, torch.optim.SGD, rho=5.0, lr=0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        optimizer.step(lambda: net(x).square().mean())
+        within = net(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(within, net(x))

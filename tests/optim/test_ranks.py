@@ -136,7 +136,11 @@ def test_a_copy_steps_with_the_other_rank(ranks):
 
 
 def test_gradients_are_not_averaged_twice(ranks):
-    assert "within DistributedDataParallel, so that gradients would be averaged twice" in ranks[0]["refusal"]
+    assert "within DistributedDataParallel, so that gradients would be averaged twice" in ranks[0]["refusals"][0]
+
+
+def test_a_wrapper_that_averages_gradients_only_is_refused_where_more_is_asked_for(ranks):
+    assert "DistributedDataParallel, which averages gradients only" in ranks[0]["refusals"][1]
 
 
 def test_a_killed_rank_ends_the_others_with_a_clear_message(ranks):
