@@ -68,8 +68,7 @@ def test_a_users_module_gets_dense_rows_in_pieces_that_fit_the_memory():
     encoder = ModuleEncoder(Linear(), 40)
     nodes = torch.arange(0, 240, 3)
     whole = chunked_fields(encoder, graph, nodes)
-    small = graph.to()
-    small.memory_mb = 120 * 40 * 4 / 2**20
+    small = graph.replaced(memory_mb=120 * 40 * 4 / 2**20)
     pieces = chunked_fields(encoder, small, nodes)
     assert len(whole) == 1
     assert len(pieces) > 1
