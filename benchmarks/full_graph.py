@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,6 +12,9 @@ from torch_geometric.nn import GCNConv
 from fgsam.graph.graph import Graph
 from fgsam.graph.sparse import SparseMatrix
 from fgsam.nn.encoders import Encoder
+
+Losses = Callable[[], Iterator[Tensor]]
+"""Gives the losses of one episode after the other."""
 
 
 class FullGraph:
@@ -107,17 +110,17 @@ class ReleasedFGSAM:
         self.rho, self.lam = rho, lam
         self.base = torch.optim.Adam(self.params, **base_options)
 
-    def step(self, closure: Callable[[], Tensor], peer_closure: Callable[[], Tensor]) -> Tensor:
-        """Take one step and return the loss of the GNN pass."""
+    def step(self, closure: Losses, peer_closure: Losses) -> Tensor:
+        """Take one step on a single episode and return the loss of the GNN pass."""
         self.base.zero_grad()
-        loss = closure().mean()
+        loss = next(closure()).mean()
         loss.backward(retain_graph=True)
         norm = torch.stack([p.grad.norm() for p in self.params if p.grad is not None]).norm()
         saved = [p.data for p in self.params]
         for p in self.params:
             p.data = p.data if p.grad is None else p.data + self.rho / norm * p.grad
         self.base.zero_grad()
-        (self.lam * peer_closure().mean() + (1 - self.lam) * loss).backward()
+        (self.lam * next(peer_closure()).mean() + (1 - self.lam) * loss).backward()
         for p, value in zip(self.params, saved, strict=True):
             p.data = value
         self.base.step()
