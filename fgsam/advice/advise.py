@@ -19,7 +19,7 @@ from fgsam.checks import check_positive
 from fgsam.engine.arguments import config_of_call
 from fgsam.engine.build import Entries, build_encoder
 from fgsam.engine.config import RunConfig, load_config
-from fgsam.engine.data import build_graph
+from fgsam.engine.data import converted, usable_graph
 from fgsam.engine.seeding import seeded
 from fgsam.graph.graph import Graph
 from fgsam.nn.encoders import Encoder
@@ -108,9 +108,7 @@ def advise_config(config: RunConfig, objects: Mapping[str, Any] | None = None, *
     check_positive(seconds=seconds)
     start = time.perf_counter()
     given = dict(objects or {})
-    graph = given["graph"] if "graph" in given else build_graph(config)
-    graph = graph.to(dtype=getattr(torch, config.run.dtype), device=config.run.device)
-    _check_features(graph)
+    graph = converted(config, usable_graph(config, given.get("graph")))
     nodes = Nodes.of(graph, BATCH_SIZE)
     with _one_thread(), seeded(graph.device, "advice encoder"):
         encoder = build_encoder(config, graph, Entries.load(config, encoder=given.get("encoder")))
@@ -181,14 +179,6 @@ def _notes(times: Times, probes: Probes, seconds: float) -> Iterator[str]:
         yield f"Times are medians of {times.num_rounds} instead of {MOST_ROUNDS} rounds."
     if probes.num_steps < NUM_STEPS:
         yield f"Training stopped after {probes.num_steps} of {NUM_STEPS} steps: cosines and accuracies are early ones."
-
-
-def _check_features(graph: Graph) -> None:
-    if not graph.num_nodes or not graph.num_features:
-        raise ValueError(
-            f"Expected a graph with nodes and features (got {graph.num_nodes} nodes with {graph.num_features} "
-            "features). Make features of the edges: fgsam.load_graph(..., features='degree')."
-        )
 
 
 @contextmanager

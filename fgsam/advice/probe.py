@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fgsam.engine.evaluate import evaluating
 from fgsam.engine.seeding import own_random_state, seed_global, seeded
 from fgsam.episodes.streams import generator
 from fgsam.functional.trees import Grads, dot, norm
 from fgsam.graph.field import Field
 from fgsam.graph.graph import Graph
+from fgsam.methods.classifier import NodeClassifier
 from fgsam.nn.encoders import Encoder, field_of
 from fgsam.optim.base import SharpnessAware
 from fgsam.optim.passes import Pass
@@ -31,20 +33,6 @@ MOST_TESTED = 1000
 """Held-out nodes that are scored at most: two standard errors of an accuracy are then at most 3.2 points."""
 
 
-class Classifier(nn.Module):
-    """An encoder with a linear head."""
-
-    def __init__(self, encoder: Encoder, num_classes: int) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.head = nn.Linear(encoder.dim, num_classes)
-
-    def forward(self, field: Field) -> Tensor:
-        """Score the targets for each class, shape ``[num_targets, num_classes]``."""
-        scores: Tensor = self.head(self.encoder(field))
-        return scores
-
-
 class Compass(SharpnessAware):
     """Steps along the GNN gradient, and notes how the peer gradient lies to it.
 
@@ -57,8 +45,10 @@ class Compass(SharpnessAware):
     peer = "required"
     passes = "1 GNN + 1 peer"
 
-    cosines: list[Tensor]
-    ratios: list[Tensor]
+    def __init__(self, model: nn.Module | Iterable[Tensor], *, lr: float, weight_decay: float = 0.0) -> None:
+        super().__init__(model, lr=lr, weight_decay=weight_decay)
+        self.cosines: list[Tensor] = []
+        self.ratios: list[Tensor] = []
 
     def direction(self, gnn: Pass, peer: Pass) -> Grads:
         """Return the GNN gradient."""
@@ -119,13 +109,13 @@ class Losses:
         nodes: Gives the batches.
     """
 
-    def __init__(self, model: Classifier, graph: Graph, nodes: Nodes) -> None:
+    def __init__(self, model: NodeClassifier, graph: Graph, nodes: Nodes) -> None:
         self.model = model
         self._graph = graph
         self._nodes = nodes
         self._kept: tuple[np.ndarray, dict[bool, Field]] = (np.zeros(0), {})
 
-    def of(self, model: Classifier) -> Losses:
+    def of(self, model: NodeClassifier) -> Losses:
         """The same for another classifier."""
         return Losses(model, self._graph, self._nodes)
 
@@ -139,8 +129,8 @@ class Losses:
 
         def loss(peer: bool) -> Tensor:
             if peer not in fields:
-                fields[peer] = field_of(self.model.encoder, self._graph, batch, peer=peer)
-            return F.cross_entropy(self.model(fields[peer]), targets, reduction="none")
+                fields[peer] = self._field(batch, peer=peer)
+            return self.model.loss(fields[peer], targets)
 
         def peer_loss() -> Tensor:
             self.model.eval()
@@ -153,17 +143,17 @@ class Losses:
 
     def field_sizes(self) -> dict[str, int]:
         """Count the targets, nodes and edges of the first batch's field."""
-        field = field_of(self.model.encoder, self._graph, self._nodes.batch(0))
+        field = self._field(self._nodes.batch(0))
         return {"targets": field.num_targets, "nodes": field.num_nodes, "edges": field.adjacency.num_entries}
 
-    @torch.no_grad()
     def named(self, nodes: np.ndarray, *, peer: bool) -> np.ndarray:
         """Name the class of some nodes, with the graph or as rows that see only themselves, shape ``[num_nodes]``."""
         parts = np.split(nodes, range(self._nodes.batch_size, len(nodes), self._nodes.batch_size))
-        self.model.eval()
-        scores = [self.model(field_of(self.model.encoder, self._graph, part, peer=peer)) for part in parts]
-        self.model.train()
-        return torch.cat(scores).argmax(1).cpu().numpy()
+        with evaluating(self.model):
+            return torch.cat([self.model(self._field(part, peer=peer)) for part in parts]).argmax(1).cpu().numpy()
+
+    def _field(self, nodes: np.ndarray, *, peer: bool = False) -> Field:
+        return field_of(cast(Encoder, self.model.encoder), self._graph, nodes, peer=peer)
 
 
 @dataclass(frozen=True)
@@ -248,10 +238,10 @@ class Probes:
     moved_gap: Gap | None = None
 
 
-def initial_model(encoder: Encoder, graph: Graph) -> Classifier:
+def initial_model(encoder: Encoder, graph: Graph) -> NodeClassifier:
     """Put a head on an encoder, with weights that depend on the sizes alone."""
     with seeded(graph.device, "advice head"):
-        return Classifier(encoder, graph.num_classes).to(device=graph.device, dtype=graph.dtype)
+        return NodeClassifier(lambda: encoder, graph.num_classes).to(device=graph.device, dtype=graph.dtype)
 
 
 def train_probes(
@@ -271,7 +261,6 @@ def train_probes(
     gradients = None
     if has_peer:
         compass = Compass(with_graph.model, lr=LR, weight_decay=WEIGHT_DECAY)
-        compass.cosines, compass.ratios = [], []
         taken = _train(lambda step: compass.step(*with_graph.closures(step)), graph, num_steps, deadline)
         gradients = _summary(torch.stack(compass.cosines).tolist(), torch.stack(compass.ratios).tolist())
         by_rows = Adam(alone.model, lr=LR, weight_decay=WEIGHT_DECAY)

@@ -184,19 +184,23 @@ def _unpack(job: Job, place: str, part: Path, target: Path) -> None:
     member = str(job.places[place])
     extracted = target.with_name(f".{target.name}.part")
     try:
-        try:
-            with zipfile.ZipFile(part) as archive, archive.open(member) as packed, written(extracted) as file:
-                shutil.copyfileobj(packed, file)
-        # No zip file or a wrong checksum; damaged compression; no such member; too short; encrypted, or packed in a way
-        # that zipfile does not know (NotImplementedError).
-        except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError) as error:
-            raise ValueError(
-                f"Expected {job.source} to be a zip archive with '{member}' (got {type(error).__name__}: {error}). "
-                "It was thrown away. Give the command again; if that does not help, the source has changed."
-            ) from error
+        _extract(job, member, part, extracted)
         _put(job, place, extracted, target)
     finally:
         extracted.unlink(missing_ok=True)
+
+
+def _extract(job: Job, member: str, part: Path, extracted: Path) -> None:
+    try:
+        with zipfile.ZipFile(part) as archive, archive.open(member) as packed, written(extracted) as file:
+            shutil.copyfileobj(packed, file)
+    # No zip file or a wrong checksum; damaged compression; no such member; too short; encrypted, or packed in a way
+    # that zipfile does not know (NotImplementedError, which is a RuntimeError).
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError) as error:
+        raise ValueError(
+            f"Expected {job.source} to be a zip archive with '{member}' (got {type(error).__name__}: {error}). "
+            "It was thrown away. Give the command again; if that does not help, the source has changed."
+        ) from error
 
 
 def _put(job: Job, place: str, part: Path, target: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fgsam.engine.task import Scored
 from fgsam.episodes.bank import EpisodeBank
@@ -43,9 +44,7 @@ class BankScorer:
 
     def score(self, method: Method) -> Scored:
         """Score a method by its accuracy over all queries of the bank."""
-        hits = self.hits(method)
-        accuracy = int(hits.sum()) / int(self.bank.num_queries.sum())
-        return Scored(hits, accuracy, accuracy)
+        return _scored(self.hits(method), self.bank)
 
     def correct(self, method: Method) -> Tensor:
         """Count the correct queries of every episode; see :meth:`hits`.
@@ -67,15 +66,10 @@ class BankScorer:
         Raises:
             RuntimeError: If a score is NaN or infinite.
         """
-        was_training = method.training
-        method.eval()
-        try:
-            with torch.no_grad():
-                rows = self._represent(method)
-                parts = self.bank.batches(EPISODES_AT_ONCE)
-                return torch.cat([self._score(method, rows, part) for part in parts]).cpu()
-        finally:
-            method.train(was_training)
+        with evaluating(method):
+            rows = self._represent(method)
+            parts = self.bank.batches(EPISODES_AT_ONCE)
+            return torch.cat([self._score(method, rows, part) for part in parts]).cpu()
 
     def _represent(self, method: Method) -> tuple[Tensor, ...]:
         if self._fields is None:
@@ -87,12 +81,35 @@ class BankScorer:
         support = tuple(values[self._support[part]] for values in rows)
         query = tuple(values[self._query[part]] for values in rows)
         logits = method.logits(support, self._support_labels, query, self.bank.n_way)
-        if not bool(logits.isfinite().all()):
-            raise RuntimeError(
-                f"Expected finite scores from {type(method).__name__} on every episode (got NaN or infinity). "
-                "The weights have diverged: lower optimizer.lr, or look at the features of the graph."
-            )
+        check_scores(method, logits, "episode")
         return logits.argmax(-1) == self._query_labels[part]
+
+
+@contextmanager
+def evaluating(method: nn.Module) -> Iterator[None]:
+    """Put nets into evaluation mode, without gradients, and back."""
+    was_training = method.training
+    method.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        method.train(was_training)
+
+
+def check_scores(method: nn.Module, logits: Tensor, place: str) -> None:
+    """Raise ``RuntimeError`` if a logit is NaN or infinite.
+
+    Args:
+        method: What gave them.
+        logits: Any shape.
+        place: What they are for, in the singular: ``"episode"``.
+    """
+    if not bool(logits.isfinite().all()):
+        raise RuntimeError(
+            f"Expected finite scores from {type(method).__name__} on every {place} (got NaN or infinity). "
+            "The weights have diverged: lower optimizer.lr, or look at the features of the graph."
+        )
 
 
 def chunked_fields(encoder: Encoder, graph: Graph, nodes: Tensor, *, peer: bool = False) -> list[Field]:
@@ -140,9 +157,7 @@ def floor_hits(floor: Floor, bank: EpisodeBank) -> Tensor:
 
 def floor_scored(floor: Floor, bank: EpisodeBank) -> Scored:
     """Score a training-free learner by its accuracy over all queries of a bank."""
-    hits = floor_hits(floor, bank)
-    accuracy = int(hits.sum()) / int(bank.num_queries.sum())
-    return Scored(hits, accuracy, accuracy)
+    return _scored(floor_hits(floor, bank), bank)
 
 
 def floor_correct(floor: Floor, bank: EpisodeBank) -> Tensor:
@@ -164,3 +179,8 @@ def mean_recall(hits: Tensor, bank: EpisodeBank) -> Tensor:
     right = torch.stack([(hits & found).sum(-1) for found in members], dim=-1)
     counts = torch.stack([found.sum(-1) for found in members], dim=-1)
     return (right.double() / counts.clamp(min=1)).sum(-1) / (counts > 0).sum(-1)
+
+
+def _scored(hits: Tensor, bank: EpisodeBank) -> Scored:
+    accuracy = int(hits.sum()) / int(bank.num_queries.sum())
+    return Scored(hits, accuracy, accuracy)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fgsam.engine.evaluate import chunked_fields
+from fgsam.engine.evaluate import check_scores, chunked_fields, evaluating
 from fgsam.engine.task import Scored, Task
 from fgsam.episodes.streams import generator
 from fgsam.functional.ranking import roc_auc
@@ -66,18 +66,9 @@ class NodeScorer:
         if self._fields is None:
             encoder = cast(Encoder, method.encoder)
             self._fields = chunked_fields(encoder, self.graph, self.nodes, peer=not method.tests_on_edges)
-        was_training = method.training
-        method.eval()
-        try:
-            with torch.no_grad():
-                logits = torch.cat([method(field) for field in self._fields]).cpu()
-        finally:
-            method.train(was_training)
-        if not bool(logits.isfinite().all()):
-            raise RuntimeError(
-                f"Expected finite scores from {type(method).__name__} on every node (got NaN or infinity). "
-                "The weights have diverged: lower optimizer.lr, or look at the features of the graph."
-            )
+        with evaluating(method):
+            logits = torch.cat([method(field) for field in self._fields]).cpu()
+        check_scores(method, logits, "node")
         return logits
 
 

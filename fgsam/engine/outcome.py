@@ -20,9 +20,10 @@ from fgsam.engine.data import Data
 from fgsam.engine.evaluate import BankScorer, chunked_fields, floor_correct
 from fgsam.engine.inputs import build_inputs
 from fgsam.engine.node_data import NodeData, unpacked
-from fgsam.engine.node_task import NodeScorer
+from fgsam.engine.node_task import Metric, NodeScorer
 from fgsam.engine.record import RESULTS_VERSION, RunDirectory
-from fgsam.functional.intervals import mean_interval
+from fgsam.engine.task import Scored
+from fgsam.functional.intervals import mean_interval, share_interval
 from fgsam.graph.graph import Graph
 from fgsam.optim.base import SharpnessAware
 
@@ -78,6 +79,12 @@ class NodeScore:
     interval: float
     num_nodes: int
     roc_auc: float | None = None
+
+    @classmethod
+    def of(cls, scored: Scored, metric: Metric) -> NodeScore:
+        """Summarise the answers on some nodes."""
+        _, interval = share_interval(int(scored.hits.sum()), len(scored.hits))
+        return cls(scored.accuracy, interval, len(scored.hits), scored.score if metric == "roc_auc" else None)
 
     def __str__(self) -> str:
         area = "" if self.roc_auc is None else f", ROC AUC {100 * self.roc_auc:.1f} %"
@@ -329,9 +336,7 @@ class NodeRun(Run):
         """
         material = self._loaded()
         data: NodeData = material.data
-        scored = data.test(material.learner)
-        found = data.figures(scored, scored)
-        return NodeScore(scored.accuracy, found["test_interval"], len(scored.hits), found.get("test_roc_auc"))
+        return NodeScore.of(data.test(material.learner), data.metric)
 
     def predict(self, nodes: NodeIds) -> Tensor:  # type: ignore[override]
         """Classify nodes of the graph, with the weights as they were tested.

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from fgsam.advice.probe import Compass, Gap, Losses, Nodes, initial_model, train_probes
 from fgsam.graph.graph import Graph
@@ -28,15 +27,9 @@ def losses_of(graph: Graph, batch_size: int = 256) -> tuple[Losses, Nodes]:
     return Losses(model, graph, nodes), nodes
 
 
-def compass_on(w: Tensor) -> Compass:
-    compass = Compass([w], lr=0.1)
-    compass.cosines, compass.ratios = [], []
-    return compass
-
-
 def test_cosine_and_ratio_are_those_of_the_two_gradients():
     w = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    compass = compass_on(w)
+    compass = Compass([w], lr=0.1)
     compass.step(lambda: 2 * w[0], lambda: 3 * w[0] + 4 * w[1])
     compass.step(lambda: w[0], lambda: 0 * w[0])
     compass.step(lambda: 0 * w[0], lambda: w[0])
@@ -46,7 +39,7 @@ def test_cosine_and_ratio_are_those_of_the_two_gradients():
 
 def test_looking_at_the_peer_does_not_change_the_training():
     first, second = (torch.tensor([1.0, -2.0], requires_grad=True) for _ in range(2))
-    compass, adam = compass_on(first), Adam([second], lr=0.1)
+    compass, adam = Compass([first], lr=0.1), Adam([second], lr=0.1)
     for _ in range(5):
         compass.step(lambda: (first**4).sum(), lambda: first.sum())
         adam.step(lambda: (second**4).sum())
