@@ -278,8 +278,8 @@ def _stepper(options: dict[str, Any]) -> Any:
     named = {part: options[part] for part in ("graph", "task", "encoder", "optimizer")}
     config, _ = config_of_call(**named, options={k: value for k, value in options.items() if k not in named})
     entries, data = Entries.load(config), build_inputs(config)
-    method = build_method(config, data.graph, entries, "times")
-    trainer = Trainer(data.task(), method, build_optimizer(config, method, entries))
+    method = build_method(config, data.graph, entries, "times", given=data.given(entries.method))
+    trainer = Trainer(data.task(method), method, build_optimizer(config, method, entries))
     steps = itertools.count(1)
     return lambda: trainer.learn(next(steps))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from fgsam.engine.config_model import NodeConfig, RunConfig
+from fgsam.engine.config_model import RunConfig
 from fgsam.engine.seeding import seeded
 from fgsam.graph.graph import Graph
-from fgsam.methods.base import Method
+from fgsam.methods.base import Learner
 from fgsam.methods.classifier import NodeClassifier
 from fgsam.methods.floors import Floor
 from fgsam.nn.encoders import Encoder, is_built_in
@@ -29,7 +29,7 @@ BASES: dict[str, type[torch.optim.Optimizer]] = {
 }
 
 
-KINDS: dict[str, tuple[type[Any], ...]] = {"few_shot": (Method, Floor), "node_classification": (NodeClassifier,)}
+KINDS: dict[str, tuple[type[Any], ...]] = {"few_shot": (Learner, Floor), "node_classification": (NodeClassifier,)}
 """What the method of each task is derived from."""
 
 
@@ -65,19 +65,21 @@ class Entries:
         return cls(**parts)
 
 
-def build_method(config: RunConfig, graph: Graph, entries: Entries, *keys: str | int) -> nn.Module:
+def build_method(
+    config: RunConfig, graph: Graph, entries: Entries, *keys: str | int, given: Sequence[Any] = ()
+) -> nn.Module:
     """Make the nets of a trained method, with initial weights that depend on the keys alone.
 
     Args:
         config: Options of method and encoder.
-        graph: Gives the number of features, and of classes where the method wants it, the precision and the device.
+        graph: Gives the number of features, the precision and the device.
         entries: What to make.
         *keys: The digest of the split and the seed.
+        given: What the method is given beside the encoder; ``data.given(entries.method)`` says it.
 
     Raises:
         ValueError: If an option is out of range, or a module cannot be used as an encoder.
     """
-    given = [graph.num_classes] if isinstance(config, NodeConfig) else []
     with seeded(graph.device, "init", *keys):
         # Drawn on the CPU in single precision, so that precision and device do not change the weights.
         method: nn.Module = entries.method(
@@ -138,7 +140,7 @@ def check_encoders(
     Args:
         method: Holds the encoders.
         graph: The graph that they will be trained on.
-        optimizer: Says whether there are peer passes; there are also where a classifier runs without edges.
+        optimizer: Says whether there are peer passes; there are also where a method runs without edges.
         rng: Draws the nodes that are compared.
 
     Returns:
@@ -151,7 +153,8 @@ def check_encoders(
     foreign = [(name, encoder) for name, encoder in modules if not is_built_in(encoder)]
     if not foreign:
         return []
-    needs_peer = optimizer.peer == "required" or getattr(method, "message_passing", "always") != "always"
+    runs_without_edges = not (getattr(method, "trains_on_edges", True) and getattr(method, "tests_on_edges", True))
+    needs_peer = optimizer.peer == "required" or runs_without_edges
     from fgsam.nn.module import check_field_equals_full
     from fgsam.nn.peer import check_peer
 

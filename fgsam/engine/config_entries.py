@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, create_model
 
 from fgsam.engine.config_model import DatasetConfig, EntrySection, MethodConfig, Section
-from fgsam.engine.options import REQUIRED, read_options
+from fgsam.engine.options import REQUIRED, Options, read_options
 
 
 def entry_sections(models: Mapping[str, type[Section]]) -> dict[str, type[EntrySection]]:
@@ -24,7 +24,7 @@ def entry_model(base: type[EntrySection], name: str, entry: Any) -> type[EntrySe
         name: The entry's name.
         entry: The class or function itself.
     """
-    options = read_options(entry, base.num_given)
+    options = _options_of(base, entry)
     is_open = options.is_open and name not in base.table
     fields: dict[str, Any] = {
         option.name: (
@@ -46,9 +46,13 @@ def entry_model(base: type[EntrySection], name: str, entry: Any) -> type[EntrySe
     return model
 
 
+def _options_of(base: type[EntrySection], entry: Any) -> Options:
+    return read_options(entry, getattr(entry, "num_given", base.num_given))
+
+
 def entry_option_names(base: type[EntrySection], name: str) -> set[str]:
     """Names of the options of one registry entry."""
-    return set(read_options(base.table.load(name), base.num_given).entries)
+    return set(_options_of(base, base.table.load(name)).entries)
 
 
 def entries_knowing(base: type[EntrySection], key: str) -> list[str]:

@@ -52,14 +52,20 @@ def _trials(config: RunConfig) -> Iterator[tuple[str, Callable[[Any], Any]]]:
     weight = nn.Parameter(torch.zeros(1))
     encoder = nn.Linear(1, 1)
     encoder.dim = 1  # type: ignore[assignment]
-    given: list[Any] = [lambda: encoder] if config.is_trained else []
-    if isinstance(config, NodeConfig):
-        given.append(2)  # classes
-    yield "method", lambda entry: entry(*given, **config.method.options)
+    yield "method", lambda entry: entry(*_given(entry, config, lambda: encoder), **config.method.options)
     if config.is_trained:
         base = getattr(torch.optim, BASE_CLASSES[config.optimizer.base])
         yield "encoder", lambda entry: entry(1, **config.encoder.options)
         yield "optimizer", lambda entry: _make_optimizer(entry, config, [weight], base)
+
+
+def _given(entry: Any, config: RunConfig, make_encoder: Callable[[], Any]) -> list[Any]:
+    """What the engine would give a method: an encoder, and a number of classes or class ids where it wants them."""
+    if not config.is_trained:
+        return []
+    if isinstance(config, NodeConfig):
+        return [make_encoder, 2]
+    return [make_encoder, [0, 1]][: getattr(entry, "num_given", 1)]
 
 
 def _make_optimizer(entry: Any, config: RunConfig, params: list[Any], base: Any) -> None:

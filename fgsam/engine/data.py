@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fgsam.data.features import with_features
 from fgsam.data.folders import data_folders
 from fgsam.data.load import load_graph
 from fgsam.engine.banks import build_bank
 from fgsam.engine.config_model import EpisodeConfig, FewShotConfig, RunConfig
-from fgsam.engine.episode_task import EpisodeTask
+from fgsam.engine.episode_task import EpisodeTask, PretrainingTask
 from fgsam.engine.evaluate import BankScorer
 from fgsam.engine.figures import figures
 from fgsam.engine.task import Scored
@@ -24,7 +25,7 @@ from fgsam.episodes.split import PARTS, ClassSplit
 from fgsam.episodes.streams import generator
 from fgsam.graph.graph import Graph
 from fgsam.graph.perturb import with_edge_noise
-from fgsam.methods.base import Method
+from fgsam.methods.base import Learner, Lesson, PretrainedMethod
 from fgsam.registry import DATASETS
 
 MOST_DEGREES = 3
@@ -69,12 +70,48 @@ class Data:
             "test_bank": self.test_bank.digest,
         }
 
-    def task(self) -> EpisodeTask:
-        """What a trainer minimises, and chooses by."""
-        noise = self.episode.support_noise
-        return EpisodeTask(self.train_graph, self.sampler, self.val_bank, val_graph=self.val_graph, support_noise=noise)
+    def given(self, method: type[Learner]) -> list[Any]:
+        """What the constructor of a learner is given beside the encoder: class ids, where it asks for them."""
+        return [self._taught(method.learns_from)] if method.num_given == 2 else []
 
-    def test(self, method: Method) -> Scored:
+    def task(self, method: Learner) -> EpisodeTask | PretrainingTask:
+        """What a trainer minimises, and chooses by.
+
+        Raises:
+            ValueError: If the learner wants labels of classes that the training graph does not hold.
+        """
+        if not isinstance(method, PretrainedMethod):
+            noise = self.episode.support_noise
+            return EpisodeTask(
+                self.train_graph, self.sampler, self.val_bank, val_graph=self.val_graph, support_noise=noise
+            )
+        nodes, labels = self._lessons(method.learns_from)
+        size = method.batch_size
+        return PretrainingTask(
+            self.train_graph, nodes, labels, self.val_bank, batch_size=size, val_graph=self.val_graph
+        )
+
+    def _taught(self, kind: Lesson) -> list[int]:
+        """Class ids that a learner is taught."""
+        split = self.split
+        everything = split.meta_train + split.meta_val + split.meta_test
+        return sorted(everything if kind == "all_nodes" else split.meta_train)
+
+    def _lessons(self, kind: Lesson) -> tuple[Tensor, Tensor]:
+        """The nodes of the training graph that a learner is taught by, and their classes, numbered from 0."""
+        labels = self.train_graph.labels.cpu()
+        if kind == "unlabelled_nodes":
+            return torch.arange(len(labels)), torch.full_like(labels, -1)
+        if kind == "all_nodes" and self.train_graph is not self.graph:
+            raise ValueError(
+                "Expected graph.setting=transductive for a learner that is taught all classes (got inductive): the "
+                "training graph does not hold them."
+            )
+        classes = torch.tensor(self._taught(kind))
+        nodes = torch.isin(labels, classes).nonzero().squeeze(-1)
+        return nodes, torch.searchsorted(classes, labels[nodes])
+
+    def test(self, method: Learner) -> Scored:
         """Score weights on the test episodes."""
         return BankScorer(self.graph, self.test_bank).score(method)
 

@@ -11,21 +11,29 @@ from torch import Tensor, nn
 
 from fgsam.engine.task import Scored
 from fgsam.episodes.bank import EpisodeBank
+from fgsam.episodes.episode import Episode
 from fgsam.graph.field import Field
 from fgsam.graph.graph import Graph
-from fgsam.methods.base import Method
+from fgsam.methods.base import Learner
 from fgsam.methods.floors import Floor
 from fgsam.nn.encoders import Encoder, field_of
 
 EPISODES_AT_ONCE = 200
 """Episodes scored as one batch; bounds the memory of their distances."""
 
+ADAPTED_AT_ONCE = 10
+"""Episodes that a learner adapts to as one batch; bounds the memory of their weights."""
+
+KEPT_EPISODES = 50
+"""Episodes of a bank at most whose fields are kept from one scoring to the next."""
+
 
 class BankScorer:
-    """Scores a method on a bank of episodes, again and again.
+    """Scores a learner on a bank of episodes, again and again.
 
-    The nodes of the bank are embedded once, then all episodes are compared as batched tensors. The fields are built at
-    the first use and kept, because validation reads the same nodes every time.
+    The nodes of the bank are embedded once, then all episodes are compared as batched tensors; a learner that adapts
+    gets the field of every episode, a batch of them at a time. Fields are built at the first use and kept, because
+    validation reads the same nodes every time; those of single episodes in small banks only.
 
     Args:
         graph: The graph that the bank's nodes belong to.
@@ -42,11 +50,11 @@ class BankScorer:
         self._support_labels = bank.support_labels.to(device)
         self._query_labels = bank.query_labels.to(device)
 
-    def score(self, method: Method) -> Scored:
-        """Score a method by its accuracy over all queries of the bank."""
+    def score(self, method: Learner) -> Scored:
+        """Score a learner by its accuracy over all queries of the bank."""
         return _scored(self.hits(method), self.bank)
 
-    def correct(self, method: Method) -> Tensor:
+    def correct(self, method: Learner) -> Tensor:
         """Count the correct queries of every episode; see :meth:`hits`.
 
         Returns:
@@ -54,7 +62,7 @@ class BankScorer:
         """
         return self.hits(method).sum(-1)
 
-    def hits(self, method: Method) -> Tensor:
+    def hits(self, method: Learner) -> Tensor:
         """Find the queries that are classified as they should be.
 
         Args:
@@ -67,22 +75,40 @@ class BankScorer:
             RuntimeError: If a score is NaN or infinite.
         """
         with evaluating(method):
-            rows = self._represent(method)
-            parts = self.bank.batches(EPISODES_AT_ONCE)
-            return torch.cat([self._score(method, rows, part) for part in parts]).cpu()
+            found = self._adapted(method) if method.adapts else self._embedded(method)
+            return torch.cat(list(found)).cpu()
 
-    def _represent(self, method: Method) -> tuple[Tensor, ...]:
+    def _embedded(self, method: Learner) -> Iterator[Tensor]:
         if self._fields is None:
-            self._fields = chunked_fields(cast(Encoder, method.encoder), self.graph, self.bank.nodes)
-        chunks = [method.represent(field) for field in self._fields]
-        return tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
+            encoder = cast(Encoder, method.encoder)
+            self._fields = chunked_fields(encoder, self.graph, self.bank.nodes, peer=not method.tests_on_edges)
+        rows = represented(method, self._fields)
+        for part in self.bank.batches(EPISODES_AT_ONCE):
+            support = tuple(values[self._support[part]] for values in rows)
+            query = tuple(values[self._query[part]] for values in rows)
+            logits = method.logits(support, self._support_labels, query, self.bank.n_way)
+            check_scores(method, logits, "episode")
+            yield logits.argmax(-1) == self._query_labels[part]
 
-    def _score(self, method: Method, rows: Sequence[Tensor], part: slice) -> Tensor:
-        support = tuple(values[self._support[part]] for values in rows)
-        query = tuple(values[self._query[part]] for values in rows)
-        logits = method.logits(support, self._support_labels, query, self.bank.n_way)
-        check_scores(method, logits, "episode")
-        return logits.argmax(-1) == self._query_labels[part]
+    def _adapted(self, method: Learner) -> Iterator[Tensor]:
+        width = self._query_labels.shape[-1]
+        for part in self.bank.batches(ADAPTED_AT_ONCE):
+            places = range(*part.indices(len(self.bank)))
+            episodes = [self.bank[i].to(self.graph.device) for i in places]
+            fields = self._episode_fields(method, places, episodes)
+            for episode, logits in zip(episodes, method.score_all(fields, episodes), strict=True):
+                check_scores(method, logits, "episode")
+                right = logits.argmax(-1) == episode.query_labels
+                yield torch.nn.functional.pad(right, (0, width - len(right))).unsqueeze(0)
+
+    def _episode_fields(self, method: Learner, places: range, episodes: Sequence[Episode]) -> list[Field]:
+        kept = self._fields or []
+        if len(kept) >= places.stop:
+            return kept[places.start : places.stop]
+        fields = [method.field(self.graph, episode.nodes, peer=not method.tests_on_edges) for episode in episodes]
+        if len(self.bank) <= KEPT_EPISODES:
+            self._fields = [*kept, *fields]
+        return fields
 
 
 @contextmanager
@@ -110,6 +136,12 @@ def check_scores(method: nn.Module, logits: Tensor, place: str) -> None:
             f"Expected finite scores from {type(method).__name__} on every {place} (got NaN or infinity). "
             "The weights have diverged: lower optimizer.lr, or look at the features of the graph."
         )
+
+
+def represented(method: Learner, fields: Sequence[Field]) -> tuple[Tensor, ...]:
+    """What scoring needs to know about the targets of all fields, one field after the other."""
+    chunks = [method.represent(field) for field in fields]
+    return tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
 
 
 def chunked_fields(encoder: Encoder, graph: Graph, nodes: Tensor, *, peer: bool = False) -> list[Field]:

@@ -55,7 +55,11 @@ class NodeData:
         has_both = all(len(torch.unique(labels[getattr(self.split, part)])) == 2 for part in ("val", "test"))
         return "roc_auc" if self.graph.num_classes == 2 and has_both else "accuracy"
 
-    def task(self) -> NodeTask:
+    def given(self, method: type[NodeClassifier]) -> list[Any]:
+        """What the constructor of a classifier is given beside the encoder: the number of classes."""
+        return [self.graph.num_classes]
+
+    def task(self, method: NodeClassifier) -> NodeTask:
         """What a trainer minimises, and chooses by."""
         return NodeTask(self.graph, self.split, batch_size=self.batch_size, metric=self.metric)
 

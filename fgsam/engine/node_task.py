@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fgsam.engine.evaluate import check_scores, chunked_fields, evaluating
+from fgsam.engine.node_batches import NodeBatch, NodeBatches
 from fgsam.engine.task import Scored, Task
-from fgsam.episodes.streams import generator
 from fgsam.functional.ranking import roc_auc
 from fgsam.graph.field import Field
 from fgsam.graph.graph import Graph
@@ -21,14 +19,6 @@ from fgsam.nn.encoders import Encoder, field_of
 from fgsam.nodes.split import NodeSplit
 
 Metric = Literal["accuracy", "roc_auc"]
-
-
-@dataclass(frozen=True)
-class NodeBatch:
-    """Nodes that a step learns from, and their classes, each of shape ``[num_nodes]``."""
-
-    nodes: Tensor
-    labels: Tensor
 
 
 class NodeScorer:
@@ -78,8 +68,7 @@ class NodeTask(Task[NodeBatch]):
     Args:
         graph: The graph.
         split: Its nodes, divided.
-        batch_size: Training nodes in a step; None for all of them, whose fields are built once and kept. Batches go
-            through the training nodes in a new order each time, the last one of an order may be smaller.
+        batch_size: Training nodes in a step; None for all of them.
         metric: What weights are chosen by.
 
     Raises:
@@ -97,33 +86,21 @@ class NodeTask(Task[NodeBatch]):
                 f"Expected 'train.batch_size' to be at most the number of training nodes (got batch_size={batch_size}, "
                 f"{num_train} nodes). Lower it, or leave it out to learn from all of them in every step."
             )
-        self.graph, self.split, self.batch_size, self.metric = graph, split, batch_size, metric
-        self._train = self._batch(split.train)
-        self._fields: dict[bool, Field] = {}
-        self._order: tuple[tuple[str | int, ...], np.ndarray] = ((), np.zeros(0, dtype=np.int64))
+        self.graph, self.split, self.metric = graph, split, metric
+        self._batches = NodeBatches(split.train, graph.labels[split.train.to(graph.device)], batch_size)
         self._scorer = NodeScorer(graph, split.val, metric)
 
     def draw(self, stream: Sequence[str | int], step: int) -> NodeBatch:
         """Take the batch of one step; it depends on the stream and the step alone."""
-        if self.batch_size is None:
-            return self._train
-        num_train = len(self.split.train)
-        epoch, place = divmod(step - 1, -(-num_train // self.batch_size))
-        if self._order[0] != (*stream, epoch):
-            rng = generator("batches", *stream, epoch)
-            self._order = ((*stream, epoch), rng.random(num_train).argsort(kind="stable"))
-        chosen = self._order[1][place * self.batch_size : (place + 1) * self.batch_size]
-        return self._batch(self.split.train[chosen])
+        return self._batches.draw(stream, step)
 
     def field(self, method: NodeClassifier, batch: NodeBatch, *, peer: bool) -> Field:
         """Build the field of the batch's nodes, or take the kept one of all nodes; of zero hops without edges."""
-        peer = peer or not method.trains_on_edges
-        if batch is self._train and peer in self._fields:
-            return self._fields[peer]
-        field = field_of(cast(Encoder, method.encoder), self.graph, batch.nodes, peer=peer)
-        if batch is self._train:
-            self._fields[peer] = field
-        return field
+
+        def build(peer: bool) -> Field:
+            return field_of(cast(Encoder, method.encoder), self.graph, batch.nodes, peer=peer)
+
+        return self._batches.field(build, batch, peer=peer or not method.trains_on_edges)
 
     def loss(self, method: NodeClassifier, field: Field, batch: NodeBatch) -> Tensor:
         """Give the method's loss, one value a node."""
@@ -136,6 +113,3 @@ class NodeTask(Task[NodeBatch]):
     def validate(self, method: nn.Module) -> Scored:
         """Score all validation nodes."""
         return self.glance(method)
-
-    def _batch(self, nodes: Tensor) -> NodeBatch:
-        return NodeBatch(nodes, self.graph.labels[nodes.to(self.graph.device)])

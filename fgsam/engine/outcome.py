@@ -17,14 +17,16 @@ from fgsam.engine.checkpoint import load_checkpoint, weights_digest
 from fgsam.engine.config import ConfigError, load_config
 from fgsam.engine.config_model import FEW_SHOT, NODE_CLASSIFICATION
 from fgsam.engine.data import Data
-from fgsam.engine.evaluate import BankScorer, chunked_fields, floor_correct
+from fgsam.engine.evaluate import BankScorer, chunked_fields, evaluating, floor_correct, represented
 from fgsam.engine.inputs import build_inputs
 from fgsam.engine.node_data import NodeData, unpacked
 from fgsam.engine.node_task import Metric, NodeScorer
 from fgsam.engine.record import RESULTS_VERSION, RunDirectory
 from fgsam.engine.task import Scored
+from fgsam.episodes.episode import Episode
 from fgsam.functional.intervals import mean_interval, share_interval
 from fgsam.graph.graph import Graph
+from fgsam.methods.base import Learner
 from fgsam.optim.base import SharpnessAware
 
 if TYPE_CHECKING:
@@ -235,11 +237,12 @@ class Run:
         if not self.results["is_trained"]:
             found: Tensor = learner.predict(support, labels, query, n_way)
             return found
-        nodes, places = torch.unique(torch.cat([support, query]), return_inverse=True)
-        learner.eval()
-        with torch.no_grad():
-            chunks = [learner.represent(field) for field in chunked_fields(learner.encoder, graph, nodes)]
-            rows = [torch.cat(parts)[places] for parts in zip(*chunks, strict=True)]
+        with evaluating(learner):
+            if learner.adapts:
+                return _adapted(learner, graph, support, labels, query, n_way)
+            nodes, places = torch.unique(torch.cat([support, query]), return_inverse=True)
+            fields = chunked_fields(learner.encoder, graph, nodes, peer=not learner.tests_on_edges)
+            rows = [values[places] for values in represented(learner, fields)]
             known, asked = tuple(r[: len(support)] for r in rows), tuple(r[len(support) :] for r in rows)
             logits: Tensor = learner.logits(known, labels.to(graph.device), asked, n_way)
         return logits.argmax(-1).cpu()
@@ -289,7 +292,8 @@ class Run:
             floor.fit(data.val_graph, data.val_bank)
             floor.use(data.graph)
             return Material(data, floor)
-        method = build_method(config, data.graph, entries, data.split.digest, config.train.seed)
+        given = data.given(entries.method)
+        method = build_method(config, data.graph, entries, data.split.digest, config.train.seed, given=given)
         weights = load_checkpoint(self._files.weights, device=data.graph.device).get("weights")
         if weights is None or weights_digest(weights) != self.results["weights_digest"]:
             raise ValueError(
@@ -383,6 +387,19 @@ def load_run(directory: str | Path, *, graph: Graph | None = None, encoder: Any 
     if not place.is_dir():
         raise FileNotFoundError(f"Expected '{place}' to be a run directory (there is none). Look in run.root.")
     return opened(place, objects={"graph": graph, "encoder": encoder, "method": method})
+
+
+def _adapted(learner: Learner, graph: Graph, support: Tensor, labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+    """Classify by one episode of the distinct nodes, which it trains on."""
+    distinct, places = torch.unique(query, return_inverse=True)
+    if bool(torch.isin(distinct, support).any()) or len(torch.unique(support)) < len(support):
+        raise ValueError(
+            f"Expected each node once, and as support or as query node, for {type(learner).__name__}, which trains on "
+            "the support nodes (got some node twice). Leave out repetitions, and query nodes whose label is given."
+        )
+    episode = Episode(torch.arange(n_way), support, labels, distinct, torch.zeros_like(distinct)).to(graph.device)
+    field = learner.field(graph, episode.nodes, peer=not learner.tests_on_edges)
+    return learner.score(field, episode).argmax(-1).cpu()[places]
 
 
 def _ids(nodes: NodeIds, num_nodes: int) -> Tensor:

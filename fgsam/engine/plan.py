@@ -24,9 +24,9 @@ def plan(config: RunConfig) -> Path:
     if config.is_trained:
         check_ranks(config)
         stream = (data.split.digest, config.train.seed)
-        method = build_method(config, data.train_graph, entries, *stream)
+        method = build_method(config, data.train_graph, entries, *stream, given=data.given(entries.method))
         optimizer = build_optimizer(config, method, entries)
         check_encoders(method, data.train_graph, optimizer=optimizer, rng=generator("check", *stream))
-        data.task()
+        data.task(method)  # type: ignore[arg-type]  # the method of the same config
     name, _ = run_name(config, data, entries)
     return Path(config.run.root) / name

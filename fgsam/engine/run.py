@@ -232,12 +232,12 @@ class _Job:
         if not self.is_trained:
             return entries.method(**config.method.options)
         self.stream = (self.data.split.digest, config.train.seed)
-        method = build_method(config, graph, entries, *self.stream)
+        method = build_method(config, graph, entries, *self.stream, given=self.data.given(entries.method))
         data_parallel = getattr(config.train, "perturbation", None) if self.team.size > 1 else None
         self.optimizer = build_optimizer(config, method, entries, data_parallel=data_parallel)
         rng = generator("check", *self.stream)
         self.encoder_checks = check_encoders(method, graph, optimizer=self.optimizer, rng=rng)
-        self.task = self.data.task()
+        self.task = self.data.task(method)
         return method
 
     def _train(self, interrupts: Interrupts, callbacks: Sequence[Callback]) -> None:

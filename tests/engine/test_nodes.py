@@ -47,9 +47,9 @@ def trainer_of(optimizer="adam", *, num_steps=8, method=None, graph=None, **trai
     )
     data = build_inputs(config, graph or tiny_graph())
     entries = Entries.load(config)
-    nets = build_method(config, data.graph, entries, "split", 0)
+    nets = build_method(config, data.graph, entries, "split", 0, given=data.given(entries.method))
     made = build_optimizer(config, nets, entries)
-    return Trainer(data.task(), nets, made, stream=("split", 0), num_steps=num_steps, val_every=2)
+    return Trainer(data.task(nets), nets, made, stream=("split", 0), num_steps=num_steps, val_every=2)
 
 
 def digest(trainer):
@@ -208,13 +208,13 @@ def test_an_mlp_does_not_see_edges_and_the_others_do():
 
 def test_batches_go_through_all_training_nodes_before_one_comes_again():
     config = config_of(train={"batch_size": 50})
-    task = build_inputs(config, tiny_graph()).task()
+    task = build_inputs(config, tiny_graph()).task(None)
     epochs = [[task.draw(("s", 0), 3 * epoch + step).nodes for step in (1, 2, 3)] for epoch in (0, 1)]
     for batches in epochs:
         assert [len(nodes) for nodes in batches] == [50, 50, 44]
         assert torch.cat(batches).sort().values.tolist() == task.split.train.tolist()
     assert torch.cat(epochs[0]).tolist() != torch.cat(epochs[1]).tolist()
-    again = build_inputs(config, tiny_graph()).task()
+    again = build_inputs(config, tiny_graph()).task(None)
     assert again.draw(("s", 0), 5).nodes.tolist() == epochs[1][1].tolist()
 
 
@@ -290,7 +290,7 @@ def test_a_changed_graph_under_a_public_name_is_refused(data_root):
 
 def faults(graph=None, **sections):
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (the text is what is looked at)
-        build_inputs(config_of(**sections), graph or tiny_graph()).task()
+        build_inputs(config_of(**sections), graph or tiny_graph()).task(None)
     return str(caught.value)
 
 
