@@ -7,16 +7,16 @@ import sys
 
 NAMES = {
     "advise_check": "what fgsam advise suggests beside what a table of results found",
+    "compile": "what torch.compile of the model does for a step on the CPU",
     "episode_speed": "time and memory of a training step, full graph against field",
     "exactness": "largest errors against slow, obvious twins",
     "first_runs": "learners x optimizers x class splits beside the floors",
     "first_start": "time and memory of loading a graph, without and with its cache",
+    "kill_resume": "kill a run at random moments and compare the bits",
+    "node_classification": "four optimizers on homophilic and heterophilic graphs",
     "optimizer_step": "time and memory of an optimizer's step beside rivals",
     "optimizers": "every optimizer on two graphs, and sparse training",
-    "compile": "what torch.compile of the model does for a step on the CPU",
     "zoo": "PyTorch Geometric's layers and models under FGSAM, class by class",
-    "node_classification": "four optimizers on homophilic and heterophilic graphs",
-    "kill_resume": "kill a run at random moments and compare the bits",
 }
 
 

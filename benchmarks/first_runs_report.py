@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from benchmarks.first_runs import ABLATIONS, FLOORS, LIMITS, METHODS, OPTIMIZERS, SETTINGS
+from benchmarks.spread import spread
 
 READING = """
 The last two rows leave out graph and encoder: ProtoNet compares linear images of the features that a floor with two
@@ -151,14 +151,8 @@ def _mean(scores: dict[int, float], splits: list[int]) -> float:
 
 
 def _interval(scores: dict[int, float], splits: list[int]) -> str:
-    values = np.array([scores[split] for split in splits])
-    return f"{values.mean():.1f} ± {_half_width(values):.1f}"
+    return spread([scores[split] for split in splits])
 
 
 def _difference(scores: dict[int, float], reference: dict[int, float], splits: list[int]) -> str:
-    values = np.array([scores[split] - reference[split] for split in splits])
-    return f"{values.mean():+.1f} ± {_half_width(values):.1f}"
-
-
-def _half_width(values: np.ndarray) -> float:
-    return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return spread([scores[split] - reference[split] for split in splits], "+")

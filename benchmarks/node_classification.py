@@ -30,6 +30,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.harness import command_line, interleave, write_json
+from benchmarks.spread import spread
 from benchmarks.study import run_all
 
 GRAPHS = (
@@ -166,11 +167,11 @@ def difference(first: Mapping[int, Row], second: Mapping[int, Row]) -> Differenc
     if len(shared) < 2:
         return None
     gaps = np.array([100 * (first[split]["score"] - second[split]["score"]) for split in shared])
-    n, spread = len(gaps), float(gaps.std(ddof=1))
+    n, deviation = len(gaps), float(gaps.std(ddof=1))
     overlap = float(np.mean([first[split]["test_share"] for split in shared]))
-    if not spread:
+    if not deviation:
         return Difference(float(gaps.mean()), 0.0, float(gaps[0] == 0), float(gaps[0] == 0))
-    widths = [spread * np.sqrt(1 / n + share) for share in (overlap, 0.0)]
+    widths = [deviation * np.sqrt(1 / n + share) for share in (overlap, 0.0)]
     p, p_plain = (float(2 * stats.t.sf(abs(gaps.mean()) / width, n - 1)) for width in widths)
     return Difference(float(gaps.mean()), float(stats.t.ppf(0.975, n - 1) * widths[0]), p, p_plain)
 
@@ -215,7 +216,7 @@ def _scores(found: dict[str, Arms]) -> str:
     for graph, arms in found.items():
         some = next(row for arm in arms.values() for row in arm.values())
         metric = {"roc_auc": "ROC AUC"}.get(some["metric"], some["metric"])
-        cells = [_spread([100 * row["score"] for row in arms[name].values()]) for name in OPTIMIZERS]
+        cells = [spread([100 * row["score"] for row in arms[name].values()]) for name in OPTIMIZERS]
         lines.append(f"| {graph} | {metric} | {len(arms['adam'])} {some['kind']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -282,12 +283,6 @@ def _stepper(options: dict[str, Any]) -> Any:
     trainer = Trainer(data.task(method), method, build_optimizer(config, method, entries))
     steps = itertools.count(1)
     return lambda: trainer.learn(next(steps))
-
-
-def _spread(values: list[float]) -> str:
-    if len(values) < 2:
-        return " ".join(f"{value:.1f}" for value in values)
-    return f"{np.mean(values):.1f} ± {stats.t.ppf(0.975, len(values) - 1) * stats.sem(values):.1f}"
 
 
 def _arguments() -> argparse.Namespace:

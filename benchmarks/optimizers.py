@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from benchmarks.harness import command_line
+from benchmarks.spread import spread
 from benchmarks.study import run_all
 from fgsam.registry import OPTIMIZERS
 
@@ -184,9 +184,9 @@ counted on a small net. Times are the median over splits of a training step besi
             arm, num_lost = _chosen(own), sum(row["accuracy"] is None for row in own)
             if not own:
                 continue
-            gap = _spread([_points(arm[s]) - _points(adam[s]) for s in sorted(arm.keys() & adam.keys())], "+")
+            gap = spread([_points(arm[s]) - _points(adam[s]) for s in sorted(arm.keys() & adam.keys())], "+")
             ms = np.median([row["ms_per_episode"] for row in arm.values()]) if arm else np.nan
-            accuracy = _spread([_points(row) for row in arm.values()])
+            accuracy = spread([_points(row) for row in arm.values()])
             figures = [accuracy, gap, len(arm), num_lost, f"{gradients[name]:.2f}", f"{ms:.1f}"]
             parts.append(f"| {name} | {' | '.join(map(str, figures))} |")
     return "\n".join([*parts, *_sparse_section(rows)]) + "\n"
@@ -207,9 +207,9 @@ def _sparse_section(rows: list[Row]) -> list[str]:
     for (noise, sparsity, name), arm in sorted(arms.items()):
         rival = arms.get((noise, sparsity, "safe"), {})
         shared = sorted(arm.keys() & rival.keys())
-        gap = _spread([_points(arm[s]) - _points(rival[s]) for s in shared], "+") if shared and name != "safe" else ""
+        gap = spread([_points(arm[s]) - _points(rival[s]) for s in shared], "+") if shared and name != "safe" else ""
         zeros = {f"{row['zeros']} of {row['weights']}" for row in arm.values()}
-        accuracy = _spread([_points(row) for row in arm.values()])
+        accuracy = spread([_points(row) for row in arm.values()])
         lines.append(f"| {noise:.0%} | {sparsity:.0%} | {name} | {accuracy} | {gap} | {', '.join(sorted(zeros))} |")
     return lines
 
@@ -227,13 +227,6 @@ def _chosen(rows: list[Row]) -> dict[int, Row]:
 
 def _points(row: Row) -> float:
     return 100 * float(row["accuracy"])
-
-
-def _spread(values: list[float], sign: str = "") -> str:
-    if len(values) < 2:
-        return " ".join(f"{value:{sign}.1f}" for value in values)
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return f"{np.mean(values):{sign}.1f} ± {half:.1f}"
 
 
 def _arguments() -> argparse.Namespace:
