@@ -137,12 +137,16 @@ def _run_one(cell: Cell, options: dict[str, Any], root: Path) -> Row:
 
 def gradients_a_step(name: str, num_steps: int = 50) -> float:
     """Gradients, peer gradients and Hessian products of an average step, counted on a small net."""
+    import torch
+
     from fgsam.contract.passes import Tally
     from fgsam.contract.subject import Net, Subject
 
-    subject, net = Subject(OPTIMIZERS.load(name)), Net()
-    optimizer, tally = subject.build(net), Tally(net)
-    steps = [tally.of_step(subject, optimizer) for _ in range(num_steps)]
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        subject, net = Subject(OPTIMIZERS.load(name)), Net()
+        optimizer, tally = subject.build(net), Tally(net)
+        steps = [tally.of_step(subject, optimizer) for _ in range(num_steps)]
     return sum(step.backwards + step.peer + step.products for step in steps) / num_steps
 
 
