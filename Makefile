@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	$(BIN)/fgsam run
 
 test: check
-	$(BIN)/pytest -n auto --maxprocesses 4
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

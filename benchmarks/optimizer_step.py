@@ -149,11 +149,11 @@ def own_time(rounds: int, sizes: tuple[int, ...]) -> list[Row]:
     return rows
 
 
-def own_memory(sizes: tuple[int, ...]) -> list[Row]:
+def own_memory(sizes: tuple[int, ...], arms: tuple[str, ...]) -> list[Row]:
     """Peak memory that the steps of a fresh process add to weights and gradients, in copies of the weights."""
     rows = []
     for size in sizes:
-        for arm in ("sgd", "fgsam", "pytorch_optimizer", "naive"):
+        for arm in arms:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             command = [sys.executable, "-m", "benchmarks", "optimizer_step", "--memory-of", f"{arm}:{size}"]
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -256,7 +256,8 @@ def main() -> None:
         return
     sizes = (10_000,) if arguments.quick else SIZES
     rounds, num_features = (2, 20) if arguments.quick else (arguments.rounds, 2000)
-    own, memory = own_time(rounds, sizes), own_memory(sizes[-1:])
+    arms = ("fgsam",) if arguments.quick else ("sgd", "fgsam", "pytorch_optimizer", "naive")
+    own, memory = own_time(rounds, sizes), own_memory(sizes[-1:], arms)
     whole, product = whole_steps(rounds, num_features), product_in_gradients(5 * rounds, num_features)
     write_json(arguments.json, own, memory=memory, whole_steps=whole, hessian_product_in_gradients=product)
     page = _page(own, memory, whole, product)

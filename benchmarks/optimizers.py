@@ -15,6 +15,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,7 @@ def _run_one(cell: Cell, options: dict[str, Any], root: Path) -> Row:
     }
 
 
+@cache
 def gradients_a_step(name: str, num_steps: int = 50) -> float:
     """Gradients, peer gradients and Hessian products of an average step, counted on a small net."""
     import torch

@@ -7,7 +7,8 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,10 +32,10 @@ def run_all(
 
     Args:
         cells: What to run, a frozen dataclass each, with the options that the result depends on.
-        run_one: Computes the figures of one cell; a function of a module, for it runs in other processes.
+        run_one: Computes the figures of one cell; a function of a module, for it may run in other processes.
         root: Folder of the runs.
         journal: File of finished rows, one JSON object a line; by default ``rows.jsonl`` in ``root``.
-        workers: Processes.
+        workers: Processes; one is this process.
         only_finished: Compute nothing.
 
     Returns:
@@ -45,9 +46,13 @@ def run_all(
     rows = _read(journal, cells)
     jobs = [] if only_finished else [(run_one, cell, cells[cell], root) for cell in cells if cell not in rows]
     start = time.monotonic()
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(workers) as pool, journal.open("a", encoding="utf-8") as file:
-        for done, (cell, row) in enumerate(pool.imap_unordered(_call, jobs), start=1):
+    with ExitStack() as stack:
+        file = stack.enter_context(journal.open("a", encoding="utf-8"))
+        results: Iterable[tuple[C, Row]] = map(_call, jobs)
+        if workers > 1:
+            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(workers))
+            results = pool.imap_unordered(_call, jobs)
+        for done, (cell, row) in enumerate(results, start=1):
             rows[cell] = row
             file.write(json.dumps(row) + "\n")
             file.flush()

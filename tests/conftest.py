@@ -13,8 +13,11 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Parsed graphs go to a folder of this test run, also those of processes that a test starts."""
-    os.environ["FGSAM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """Parsed graphs go to a folder of this test run, one for all its workers and for processes that a test starts."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder.mkdir(exist_ok=True)
+    os.environ["FGSAM_CACHE"] = str(folder)
 
 
 @pytest.fixture(scope="session")

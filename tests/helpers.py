@@ -1,11 +1,15 @@
-"""The one place that owns tolerances."""
+"""The one place that owns tolerances, and settings that make costly rules quick."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
+
+SHORTER: dict[str, dict[str, Any]] = {"sa_gd": {"num_ascents": 2}}
+"""Options with which a rule of many passes is tested."""
 
 
 def assert_close(

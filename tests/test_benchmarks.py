@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.__main__ import NAMES
+from benchmarks.__main__ import NAMES, main
 from benchmarks.compile import ARMS
 from benchmarks.first_runs import FLOORS, METHODS, OPTIMIZERS, SETTINGS
 from benchmarks.first_runs_report import write_report
 from benchmarks.graph_file import save_graph
+from benchmarks.learner_steps import STAGES
 from benchmarks.optimizer_step import RIVALS
 from benchmarks.optimizers import page_of
 from fgsam.data.load import load_graph
@@ -26,18 +27,34 @@ from fgsam.registry import OPTIMIZERS as RULES
 ROOT = Path(__file__).parents[1]
 
 
-def measure(*arguments: str, code: int = 0) -> str:
+Measure = Callable[..., str]
+
+
+@pytest.fixture
+def measure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Measure:
+    """``python -m benchmarks`` in this process; returns what it prints."""
+    monkeypatch.chdir(ROOT)
+
+    def run(*arguments: str, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
+        assert main() == code
+        return capsys.readouterr().out
+
+    return run
+
+
+def measure_in_fresh_process(*arguments: str) -> str:
     """What ``python -m benchmarks`` prints."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "benchmarks", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, done.stderr
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_without_a_name_the_measurements_are_listed():
-    listed = measure()
+def test_without_a_name_the_measurements_are_listed(measure: Measure):
+    listed = measure_in_fresh_process()
     assert all(f"  {name} " in listed for name in NAMES)
+    assert list(NAMES) == sorted(NAMES)
     assert measure("episode_sped", code=2) == listed
 
 
@@ -51,7 +68,7 @@ def row_of(
 
 
 @pytest.mark.slow
-def test_first_runs_keeps_a_journal_and_writes_every_episode(tmp_path: Path):
+def test_first_runs_keeps_a_journal_and_writes_every_episode(measure: Measure, tmp_path: Path):
     runs = ("first_runs", "--quick", "--runs", str(tmp_path / "runs"))
     measure(*runs)
     measure(*runs, "--only-finished", "--out", str(tmp_path / "out"))
@@ -77,7 +94,7 @@ def test_first_runs_page_pairs_by_split_and_chooses_on_validation(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_kill_resume_finds_the_results_of_the_undisturbed_run(tmp_path: Path):
+def test_kill_resume_finds_the_results_of_the_undisturbed_run(measure: Measure, tmp_path: Path):
     # The first moment of this seed comes so soon that even a short run is still at work.
     small = ("--kills", "1", "--pairs", "0", "--episodes", "200", "--seed", "31")
     measure("kill_resume", *small, "--json", str(tmp_path / "figures.json"))
@@ -87,7 +104,7 @@ def test_kill_resume_finds_the_results_of_the_undisturbed_run(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_episode_speed_has_a_row_for_each_path_and_optimizer(tmp_path: Path):
+def test_episode_speed_has_a_row_for_each_path_and_optimizer(measure: Measure, tmp_path: Path):
     # 70 classes, because the measurement takes the class split of the graph at its default size.
     save_graph(load_graph("synthetic", num_nodes=1100, num_features=200, words_per_node=20), tmp_path / "graph.npz")
     small = ("episode_speed", "--graph-file", str(tmp_path / "graph.npz"))
@@ -97,12 +114,41 @@ def test_episode_speed_has_a_row_for_each_path_and_optimizer(tmp_path: Path):
     assert len(rows) == len(cells) == 3 * 4
     assert all(0 < row["ms_q25"] <= row["ms_median"] <= row["ms_q75"] for row in rows)
     # What a fresh process for the memory of one row prints, in MiB.
-    assert 50 < float(measure(*small, "--memory-of", "gpn:full_dense:fgsam")) < 5000
+    assert 50 < float(measure_in_fresh_process(*small, "--memory-of", "gpn:full_dense:fgsam")) < 5000
+
+
+@pytest.mark.slow
+def test_episode_speed_shows_the_stages_of_every_kind_of_learner(measure: Measure, tmp_path: Path):
+    save_graph(load_graph("synthetic", num_nodes=1100, num_features=100, words_per_node=20), tmp_path / "graph.npz")
+    small = ("episode_speed", "--graph-file", str(tmp_path / "graph.npz"), "--rounds", "2")
+    names = ["protonet", "maml", "linear_probe", "raw_lr"]
+    files = ("--json", str(tmp_path / "rows.json"), "--markdown", str(tmp_path / "page.md"))
+    measure(*small, *files, "--methods", *names)
+    found = json.loads((tmp_path / "rows.json").read_text())
+    rows = {row["method"]: row for row in found["rows"]}
+    assert list(rows) == names
+    for row in (rows[name] for name in names[:3]):
+        assert set(row["share"]) == set(STAGES)
+        assert sum(row["share"].values()) == pytest.approx(1, abs=1e-3)
+        assert min(row["share"].values()) > 0
+        assert sum(row["stage_ms"].values()) == pytest.approx(row["fgsam"]["ms_median"], rel=0.5)
+    # Ten inner steps are forward; on a metric both ways through the net count alike.
+    assert rows["maml"]["share"]["forward"] > rows["protonet"]["share"]["forward"]
+    assert rows["maml"]["score"]["ms_median"] > rows["protonet"]["score"]["ms_median"]
+    assert rows["raw_lr"]["fit_seconds"] > 0
+    assert set(found["maml_by_path"]) == {"full_dense", "field", "ratio"}
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert all(f"| {name} |" in page for name in names)
+    with pytest.raises(ValueError, match="Expected a known method"):
+        measure(*small, "--methods", "protonett")
 
 
 @pytest.mark.slow
 @pytest.mark.dataset
-def test_first_start_measures_both_starts_in_fresh_processes(data_root: Path, tmp_path: Path):
+def test_first_start_measures_both_starts_in_fresh_processes(
+    measure: Measure, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("benchmarks.first_start.WARM_UP", 0)
     small = ("first_start", "--graph", "texas", "--rounds", "1", "--json", str(tmp_path / "rows.json"))
     measure(*small, "--markdown", str(tmp_path / "page.md"))
     rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
@@ -112,7 +158,7 @@ def test_first_start_measures_both_starts_in_fresh_processes(data_root: Path, tm
 
 
 @pytest.mark.slow
-def test_optimizer_step_has_a_row_for_each_rule_and_rival(tmp_path: Path):
+def test_optimizer_step_has_a_row_for_each_rule_and_rival(measure: Measure, tmp_path: Path):
     page = tmp_path / "step.md"
     measure("optimizer_step", "--quick", "--json", str(tmp_path / "step.json"), "--markdown", str(page))
     found = json.loads((tmp_path / "step.json").read_text())
@@ -123,7 +169,7 @@ def test_optimizer_step_has_a_row_for_each_rule_and_rival(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_optimizers_keeps_a_journal_and_counts_exact_zeros(tmp_path: Path):
+def test_optimizers_keeps_a_journal_and_counts_exact_zeros(measure: Measure, tmp_path: Path):
     some = ("optimizers", "--quick", "--runs", str(tmp_path / "runs"), "--optimizers", "adam", "safe")
     first = measure(*some)
     before = (tmp_path / "runs" / "rows.jsonl").read_text(encoding="utf-8")
@@ -154,7 +200,8 @@ def test_optimizers_page_pairs_by_split_and_chooses_the_rate_on_validation():
 
 
 @pytest.mark.slow
-def test_compile_measures_both_arms(tmp_path: Path):
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_compile_measures_both_arms(measure: Measure, tmp_path: Path):
     measure("compile", "--quick", "--out", str(tmp_path))
     rows = json.loads((tmp_path / "compile.json").read_text(encoding="utf-8"))["rows"]
     assert [(row["optimizer"], row["arm"]) for row in rows] == [("fgsam", arm) for arm in ARMS]
@@ -162,7 +209,7 @@ def test_compile_measures_both_arms(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_node_classification_keeps_a_journal_and_measures_times_once(tmp_path: Path):
+def test_node_classification_keeps_a_journal_and_measures_times_once(measure: Measure, tmp_path: Path):
     out = ("--out", str(tmp_path / "out"))
     study = ("node_classification", "--quick", "--runs", str(tmp_path / "runs"))
     measure(*study, *out)

@@ -13,94 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-from torch_geometric.nn import ChebConv, EdgeConv, GCNConv, PairNorm
 from typer.testing import CliRunner, Result
 
 from fgsam import cli
 from fgsam.cli import app
 from fgsam.engine.checkpoint import MAGIC
+from tests.processes import Job
 
 TINY = [
     *("dataset.num_nodes=600", "dataset.num_classes=12", "dataset.num_features=100", "dataset.words_per_node=20"),
     *("episode.n_way=2", "episode.k_shot=2", "episode.num_query=3"),
     *("train.num_episodes=20", "train.val_every=10", "train.val_episodes=10", "evaluate.num_episodes=20"),
 ]
-
-
-class CoupledNet(nn.Module):
-    """Rows depend on each other through the norm."""
-
-    def __init__(self, in_channels: int) -> None:
-        super().__init__()
-        self.conv = GCNConv(in_channels, 8)
-        self.norm = PairNorm()
-
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        out: Tensor = self.norm(self.conv(x, edge_index))
-        return out
-
-
-class CachedNet(nn.Module):
-    """Keeps the first graph it sees."""
-
-    def __init__(self, in_channels: int) -> None:
-        super().__init__()
-        self.conv = GCNConv(in_channels, 8, cached=True)
-
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        out: Tensor = self.conv(x, edge_index)
-        return out
-
-
-class DifferenceNet(nn.Module):
-    """Its messages are zero on a self-loop."""
-
-    def __init__(self, in_channels: int) -> None:
-        super().__init__()
-        self.conv = EdgeConv(nn.Linear(2 * in_channels, 8))
-
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        out: Tensor = self.conv(x, edge_index)
-        return out
-
-
-class ChebNet(nn.Module):
-    """Strips self-loops."""
-
-    def __init__(self, in_channels: int) -> None:
-        super().__init__()
-        self.conv = ChebConv(in_channels, 8, K=3)
-
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        out: Tensor = self.conv(x, edge_index)
-        return out
-
-
-class WeighedTwiceNet(nn.Module):
-    """Asks for normalised weights and normalises them again."""
-
-    edges = "sym"
-
-    def __init__(self, in_channels: int) -> None:
-        super().__init__()
-        self.conv = GCNConv(in_channels, 8)
-
-    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
-        out: Tensor = self.conv(x, edge_index, edge_weight)
-        return out
-
-
-class FailingNet(nn.Module):
-    """Has a fault of its own."""
-
-    def __init__(self, in_channels: int) -> None:
-        super().__init__()
-        self.conv = GCNConv(in_channels, 8)
-
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        rows: dict[str, Tensor] = {"conv": self.conv(x, edge_index)}
-        return rows["convs"]
 
 
 def call(*args: str) -> Result:
@@ -333,18 +257,18 @@ def test_a_missing_own_graph_is_named(tmp_path: Path):
     ],
 )
 def test_a_module_that_cannot_be_used_is_refused(net: str, optimizer: str, message: str, tmp_path: Path):
-    text = fault_of(f"encoder.name={__name__}:{net}", f"optimizer.name={optimizer}", folder=tmp_path)
+    text = fault_of(f"encoder.name=tests.nets:{net}", f"optimizer.name={optimizer}", folder=tmp_path)
     assert message in text
 
 
 def test_a_dry_run_finds_the_same_faults(tmp_path: Path):
-    assert "well-defined peer MLP" in fault_of("--dry-run", f"encoder.name={__name__}:ChebNet", folder=tmp_path)
+    assert "well-defined peer MLP" in fault_of("--dry-run", "encoder.name=tests.nets:ChebNet", folder=tmp_path)
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_fault_in_own_code_names_file_and_line_and_how_to_see_more(tmp_path: Path):
-    text = fault_of(f"encoder.name={__name__}:FailingNet", folder=tmp_path)
-    assert re.search(r"test_cli\.py to run, line \d+ \(got KeyError: 'convs'\)\. Set FGSAM_TRACEBACK=1", text)
+    text = fault_of("encoder.name=tests.nets:FailingNet", folder=tmp_path)
+    assert re.search(r"nets\.py to run, line \d+ \(got KeyError: 'convs'\)\. Set FGSAM_TRACEBACK=1", text)
 
 
 @pytest.mark.parametrize(
@@ -470,20 +394,25 @@ def test_a_traceback_is_shown_on_request(monkeypatch: pytest.MonkeyPatch):
         CliRunner().invoke(app, ["run", "a.b=1"], catch_exceptions=False)
 
 
+def endless_run(root: Path) -> None:
+    """What a process does until it is stopped."""
+    endless = ("train.num_episodes=1000000", "train.patience=1000000")
+    sys.argv = ["fgsam", "run", *TINY, f"run.root={root}", *endless]
+    cli.main()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_at_the_next_episode_and_says_how_to_go_on(number: signal.Signals, tmp_path: Path):
     root = tmp_path / "runs"
-    command = [sys.executable, "-m", "fgsam", "run", *TINY, f"run.root={root}", "train.num_episodes=1000000"]
-    with subprocess.Popen([*command, "train.patience=1000000"], stderr=subprocess.PIPE, text=True) as process:
-        limit = time.monotonic() + 60
-        while not list(root.glob("*/log.jsonl")) and time.monotonic() < limit:
-            time.sleep(0.1)
-        time.sleep(0.5)
-        process.send_signal(number)
-        _, text = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Run the same command again to go on" in text
-    assert "Traceback" not in text
+    job = Job(tmp_path / "output.txt", endless_run, root)
+    limit = time.monotonic() + 60
+    while not list(root.glob("*/log.jsonl")) and time.monotonic() < limit:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    os.kill(job.process.pid, number)
+    assert job.wait(60) == 130
+    assert "Run the same command again to go on" in job.text()
+    assert "Traceback" not in job.text()
 
 
 def test_a_callback_hears_of_the_training(tmp_path: Path):

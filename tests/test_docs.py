@@ -5,6 +5,7 @@ import difflib
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch_geometric.nn import GAT
 from typer.testing import CliRunner
 
 from fgsam.cli import app
-from fgsam.cli_tables import optimizer_table
+from fgsam.cli_tables import learner_table, optimizer_table
 from fgsam.engine.config import load_config
 from fgsam.nn.peer import peer_report
 
@@ -40,8 +41,13 @@ def commands_of(page: Path) -> Iterator[list[str]]:
                 yield words[1:]
 
 
-def messages() -> Iterator[str]:
-    """Every text in the code of the package, an X for each value that is put in."""
+@cache
+def messages() -> str:
+    """Every text in the code of the package, one a line, an X for each value that is put in."""
+    return "\n".join(_texts())
+
+
+def _texts() -> Iterator[str]:
     for path in (ROOT / "fgsam").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
@@ -110,9 +116,8 @@ def test_yaml_blocks_are_configs(page: Path, tmp_path: Path):
 def test_quoted_messages_are_in_the_code(page: Path):
     rows = re.findall(r"^\| (`.+?`) \|", page.read_text(encoding="utf-8").partition("| message |")[2], re.MULTILINE)
     quoted = [text for row in rows for text in row.strip("`").split("`, `")]
-    known = "\n".join(messages())
     patterns = [".*".join(map(re.escape, text.split("..."))) for text in quoted]
-    assert [text for text, pattern in zip(quoted, patterns, strict=True) if not re.search(pattern, known)] == []
+    assert [text for text, pattern in zip(quoted, patterns, strict=True) if not re.search(pattern, messages())] == []
 
 
 def test_a_wrong_command_line_would_be_found():
@@ -133,13 +138,31 @@ def test_the_readme_shows_every_verb():
     assert shown == verbs
 
 
-def test_the_page_on_optimizers_has_the_table_of_the_command_line():
-    columns, rows = optimizer_table()
-    lines = (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8").splitlines()
-    shown = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("| ")]
-    assert shown[0] == [*columns, "public code"]
+def table_of(page: str) -> list[list[str]]:
+    """The cells of the one table of a page."""
+    lines = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("| ")]
+
+
+@pytest.mark.parametrize(
+    ("page", "made", "by_hand"),
+    [
+        ("optimizers.md", optimizer_table, ["public code"]),
+        ("learners.md", learner_table, ["cost", "public code"]),
+    ],
+)
+def test_the_page_on_a_registry_has_the_table_of_the_command_line(page: str, made: Any, by_hand: list[str]):
+    columns, rows = made()
+    shown = table_of(page)
+    assert shown[0] == [*columns, *by_hand]
     expected = [[f"`{row[0]}`", *("-" if cell is None else cell for cell in row[1:])] for row in rows]
-    assert [row[:-1] for row in shown[1:]] == expected
+    assert [row[: len(columns)] for row in shown[1:]] == expected
+    assert all(len(row) == len(shown[0]) and all(row) for row in shown)
+
+
+def test_a_learner_of_ones_own_takes_forty_lines():
+    (text,) = [text for language, text, _ in blocks_of(ROOT / "docs" / "learners.md") if "class CosineNet" in text]
+    assert len(text.splitlines()) <= 40
 
 
 def test_the_page_for_loops_changes_one_into_the_other_by_three_lines():

@@ -8,45 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-from torch_geometric.nn import BatchNorm, EdgeConv, GATConv, GCNConv
+from torch_geometric.nn import GATConv
 
 import fgsam
 from fgsam.advice import advise as advice_module
 from fgsam.advice import timing
 from fgsam.advice.advise import Advice, advise, config_of_texts
 from fgsam.graph.graph import Graph
+from tests.nets import CoupledNet, DifferenceNet
 
 ARRAYS: dict[str, Any] = {
     "x": np.random.default_rng(0).random((40, 6), dtype=np.float32),
     "edge_index": np.random.default_rng(1).integers(0, 40, (2, 90)),
     "labels": np.arange(40) % 3,
 }
-
-
-class DifferenceNet(nn.Module):
-    """Its messages are zero on a self-loop."""
-
-    def __init__(self, in_channels: int) -> None:
-        super().__init__()
-        self.conv = EdgeConv(nn.Linear(2 * in_channels, 8))
-
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        out: Tensor = self.conv(x, edge_index)
-        return out
-
-
-class CoupledNet(nn.Module):
-    """Rows depend on each other through the norm."""
-
-    def __init__(self, in_channels: int) -> None:
-        super().__init__()
-        self.conv = GCNConv(in_channels, 8)
-        self.norm = BatchNorm(8)
-
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        out: Tensor = self.norm(self.conv(x, edge_index))
-        return out
 
 
 @pytest.fixture(autouse=True)

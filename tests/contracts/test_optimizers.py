@@ -19,6 +19,7 @@ from fgsam.optim.fgsam_plus import FGSAMPlus
 from fgsam.optim.sam import SAM
 from fgsam.registry import OPTIMIZERS
 from fgsam.testing import check_optimizer, checks_of, main
+from tests.helpers import SHORTER
 from tests.twins.optimizers import take_step
 
 UNEVEN = {"asam", "esam", "ssam_fisher", "ssam_dynamic", "sassha", "m_sassha", "adahessian", "sophia_h"} | {
@@ -29,10 +30,6 @@ UNEVEN = {"asam", "esam", "ssam_fisher", "ssam_dynamic", "sassha", "m_sassha", "
     "admm_pruning",
 }
 """Rules that scale, mask or draw entries one by one: a complex entry is one of them, its two parts would be two."""
-
-
-SHORTER = {"sa_gd": {"num_ascents": 2}}
-"""Options with which a rule of many passes is tested."""
 
 
 def other_forms() -> Iterator[Any]:
@@ -247,8 +244,8 @@ def test_a_broken_promise_is_found(rule: type[SharpnessAware], promise: str):
 
 
 def test_the_number_of_checks_is_printed(capsys: pytest.CaptureFixture[str]):
-    assert main(["sam", f"{__name__}:Miscounts"]) == 1
+    assert main(["sgd", f"{__name__}:Miscounts"]) == 1
     printed = capsys.readouterr().out
-    assert f"{len(checks_of(Subject(SAM)))} passed" in printed
+    assert f"{len(checks_of(Subject(OPTIMIZERS.load('sgd'))))} passed" in printed
     assert "breaks 1 of" in printed
     assert "stated as the longest" in printed

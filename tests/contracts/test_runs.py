@@ -7,12 +7,22 @@ import math
 import pytest
 import torch
 
-from fgsam.engine.checkpoint import load_checkpoint
+from fgsam.engine.checkpoint import load_checkpoint, weights_digest
 from fgsam.engine.outcome import load_run
+from fgsam.engine.train import Trainer
 from fgsam.registry import ENCODERS, METHODS, OPTIMIZERS
 from tests.engine.tiny import tiny_graph, tiny_run
+from tests.helpers import SHORTER
 
 TRAINED = sorted(name for name in METHODS if METHODS.load(name).is_trained)
+
+SHORT = {"num_episodes": 6, "train": {"val_episodes": 5}, "evaluate": {"num_episodes": 5}}
+"""For each pair of a method and an optimizer; two validations, the last at the end."""
+
+
+def rule_of(name):
+    """The settings of an optimizer."""
+    return {"name": name, **SHORTER.get(name, {})}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +32,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def by_optimizer(root):
-    return {name: tiny_run(root, method="protonet", optimizer=name) for name in OPTIMIZERS}
+    return {name: tiny_run(root, method="protonet", optimizer=rule_of(name)) for name in OPTIMIZERS}
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
@@ -53,8 +63,9 @@ def test_every_encoder_trains(encoder, optimizer, root):
 @pytest.mark.parametrize("method", TRAINED)
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
 def test_the_same_run_gives_the_same_bits(method, optimizer, root, tmp_path):
-    first = tiny_run(root, method=method, optimizer=optimizer)
-    second = tiny_run(tmp_path, method=method, optimizer=optimizer)
+    first, second = (
+        tiny_run(place, method=method, optimizer=rule_of(optimizer), **SHORT) for place in (root, tmp_path)
+    )
     assert first.results == second.results
     assert first.directory.name == second.directory.name
 
@@ -68,29 +79,22 @@ def test_all_optimizers_share_graph_split_and_banks(by_optimizer):
     assert len({str(found.results["digests"]) for found in by_optimizer.values()}) == 1
 
 
-@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
-def test_all_optimizers_start_from_the_same_weights(optimizer, root, monkeypatch):
-    from fgsam.engine.checkpoint import weights_digest
-    from fgsam.engine.train import Trainer
-
-    starts = {}
+def test_all_optimizers_start_from_the_same_weights(tmp_path, monkeypatch):
+    starts = []
     fit = Trainer.fit
 
     def recording(self, should_stop=None):
-        starts[type(self.optimizer).__name__] = weights_digest(self.method.state_dict())
+        starts.append(weights_digest(self.method.state_dict()))
         return fit(self, should_stop)
 
     monkeypatch.setattr(Trainer, "fit", recording)
-    for name in {"adam", optimizer}:
-        tiny_run(
-            root, method="gpn", optimizer=name, num_episodes=1, seed=3, patience=sorted(OPTIMIZERS).index(optimizer) + 1
-        )
-    assert len(set(starts.values())) == 1
+    for name in OPTIMIZERS:
+        tiny_run(tmp_path, method="gpn", optimizer=rule_of(name), num_episodes=1)
+    assert len(starts) == len(OPTIMIZERS)
+    assert len(set(starts)) == 1, dict(zip(OPTIMIZERS, starts, strict=True))
 
 
 def test_weights_files_hold_the_weights_of_the_result(by_optimizer):
-    from fgsam.engine.checkpoint import weights_digest
-
     for found in by_optimizer.values():
         stored = load_checkpoint(found.directory / "weights.fgsam")
         assert weights_digest(stored["weights"]) == found.results["weights_digest"]

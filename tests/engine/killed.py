@@ -8,7 +8,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import fgsam.engine.run  # noqa: F401, so that a process forked from here has everything imported
 from fgsam.engine import record
 from fgsam.engine.callbacks import Callback
 from fgsam.engine.interrupts import Interrupted

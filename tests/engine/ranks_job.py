@@ -1,13 +1,9 @@
-"""What each of two ranks does for ``test_ranks``; its findings go to a file.
-
-Usage: python -m tests.engine.ranks_job FOLDER, with the environment that torchrun gives
-"""
+"""What each of two ranks does for ``test_ranks``, with the environment that torchrun gives; findings go to a file."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +67,7 @@ def with_an_error_on_the_second_rank(folder: Path) -> str:
 
 def main(folder: Path) -> None:
     """Run everything, in the same order on both ranks."""
+    torch.set_num_threads(1)
     record.SAVE_SECONDS = 0.0
     by_rank = {**JOINT, "optimizer": "fgsam_plus", "perturbation": "per_rank"}
     found: dict[str, Any] = {"rank": os.environ["RANK"]}
@@ -86,8 +83,3 @@ def main(folder: Path) -> None:
     graph = tiny_graph() if os.environ["RANK"] == "0" else "none.npz"
     found["no graph"] = failure(folder / "none", **JOINT, graph=graph)
     (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(Path(sys.argv[1]))

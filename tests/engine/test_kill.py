@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -13,6 +12,7 @@ import pytest
 
 from tests.engine.killed import INTERRUPTED, OPTIONS, work
 from tests.engine.tiny import tiny_run
+from tests.processes import CONTEXT
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +24,8 @@ class Worker:
     """One process on the run of a folder."""
 
     def __init__(self, root):
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.engine.killed"])  # imported once for all processes
-        self.channel, other = context.Pipe(duplex=False)
-        self.process = context.Process(target=work, args=(root, other))
+        self.channel, other = CONTEXT.Pipe(duplex=False)
+        self.process = CONTEXT.Process(target=work, args=(root, other))
         self.process.start()
         other.close()
 

@@ -11,19 +11,24 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from fgsam.cli import app
 from fgsam.engine import job
 from fgsam.engine.config import load_config
 from fgsam.engine.interrupts import Interrupts
 from fgsam.engine.run import run
 from fgsam.engine.team import form_team
+from tests.engine import ranks_job
 from tests.engine.ranks_job import JOINT, OPTIONS, facts
 from tests.engine.tiny import tiny_run
+from tests.processes import Job
 
 ROOT = Path(__file__).parents[2]
 
 # Gloo looks for the machine's name otherwise, which need not lead anywhere.
-ENVIRONMENT = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+GLOO = {"GLOO_SOCKET_IFNAME": "lo"}
+ENVIRONMENT = {**os.environ, **GLOO, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +42,9 @@ def ranks(folder):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    command = [sys.executable, "-m", "tests.engine.ranks_job", str(folder)]
-    jobs = [
-        subprocess.Popen(command, cwd=ROOT, env={**ENVIRONMENT, **meeting, "RANK": str(rank)}, stderr=subprocess.PIPE)
-        for rank in range(2)
-    ]
-    try:
-        errors = [each.communicate(timeout=400)[1].decode() for each in jobs]
-    finally:
-        for each in jobs:
-            each.kill()
-    assert [each.returncode for each in jobs] == [0, 0], errors
+    meeting = {**GLOO, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    jobs = [Job(folder / f"{rank}.txt", ranks_job.main, folder, **meeting, RANK=str(rank)) for rank in range(2)]
+    assert [each.wait(400) for each in jobs] == [0, 0], [each.text() for each in jobs]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
@@ -148,40 +144,43 @@ def test_ranks_that_were_never_started_are_asked_for(tmp_path, monkeypatch):
         tiny_run(tmp_path, **JOINT, optimizer="adam")
 
 
-def run_line(root: Path, *overrides: str, hurt: str = "0 none", num_ranks: int = 2) -> subprocess.CompletedProcess[str]:
-    """Run the command line until it ends, by torchrun where there are several ranks."""
+def settings_of(root: Path) -> list[str]:
+    """What is trained by torchrun, and by one process."""
     sizes = {"num_nodes": 600, "num_classes": 12, "num_features": 100, "words_per_node": 20}
     settings = [f"dataset.{key}={value}" for key, value in sizes.items()]
     settings += ["episode.n_way=2", "train.num_episodes=40", "train.val_every=5", "train.val_episodes=20"]
     settings += ["evaluate.num_episodes=30", "method.name=gpn", "optimizer.name=fgsam_plus", "encoder.dropout=0.5"]
-    settings += ["train.episodes_per_step=2", f"run.root={root}", *overrides]
-    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tests.engine.ranks_cli"]
-    verb = ["run", "--json", "--no-floors"]
-    start = [sys.executable, "-m", *(launch if num_ranks > 1 else ["tests.engine.ranks_cli"]), *verb, *settings]
-    return subprocess.run(start, cwd=ROOT, env={**ENVIRONMENT, "HURT": hurt}, capture_output=True, text=True)
+    return ["run", "--json", "--no-floors", *settings, "train.episodes_per_step=2", f"run.root={root}"]
+
+
+def run_by_torchrun(root: Path, *overrides: str, hurt: str = "0 none") -> subprocess.CompletedProcess[str]:
+    """Run the command line on two ranks until it ends."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launch, "-m", "tests.engine.ranks_cli", *settings_of(root), *overrides]
+    return subprocess.run(command, cwd=ROOT, env={**ENVIRONMENT, "HURT": hurt}, capture_output=True, text=True)
 
 
 def test_a_job_of_torchrun_survives_a_killed_rank_and_sigterm(tmp_path):
-    killed = run_line(tmp_path / "hurt", hurt="8 kill")
+    killed = run_by_torchrun(tmp_path / "hurt", hurt="8 kill")
     assert killed.returncode == 1
     assert killed.stderr.count("Expected all 2 ranks to take part in the step (rank lost: ") == 1
     assert "(exitcode: -9)" in killed.stderr
-    stopped = run_line(tmp_path / "hurt", hurt="14 stop")
+    stopped = run_by_torchrun(tmp_path / "hurt", hurt="14 stop")
     assert stopped.returncode == 1  # of torchrun, whatever its processes say
     assert "Going on from step 7" in stopped.stderr
     assert stopped.stderr.count("Stopped after step ") == 1
     assert killed.stdout == stopped.stdout == ""
-    finished = run_line(tmp_path / "hurt")
+    finished = run_by_torchrun(tmp_path / "hurt")
     assert finished.returncode == 0, finished.stderr
     found = json.loads(finished.stdout)
-    whole = json.loads(run_line(tmp_path / "whole", num_ranks=1).stdout)
+    whole = json.loads(CliRunner().invoke(app, settings_of(tmp_path / "whole")).stdout)
     assert found["weights_digest"] == whole["weights_digest"]
     assert found["num_episodes"] == whole["num_episodes"] == 40
     assert Path(found["run_dir"]).name == Path(whole["run_dir"]).name
 
 
 def test_faults_are_told_once(tmp_path):
-    done = run_line(tmp_path, "optimizer.rho=-1")
+    done = run_by_torchrun(tmp_path, "optimizer.rho=-1")
     assert done.returncode == 1
     assert done.stderr.count("Error: Expected 'rho' to be at least 0") == 1
     assert "exitcode  : 2 " in done.stderr

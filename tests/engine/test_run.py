@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch import nn
 from torch_geometric.data import Data
-from torch_geometric.nn import EdgeConv, GCNConv, GraphSAGE
+from torch_geometric.nn import GraphSAGE
 
 from fgsam.engine import outcome, record
 from fgsam.engine import run as run_module
@@ -23,6 +23,7 @@ from fgsam.graph.graph import Graph
 from fgsam.methods.protonet import ProtoNet
 from fgsam.optim.sam import SAM
 from tests.engine.tiny import OPTIONS, tiny_graph, tiny_run
+from tests.nets import CoupledNet, DifferenceNet, OneLayerNet
 
 
 @pytest.fixture(scope="module")
@@ -388,18 +389,9 @@ def test_banks_are_drawn_once_and_a_damaged_one_is_refused(root, finished):
         test_bank.write_bytes(content)
 
 
-class Net(nn.Module):
-    def __init__(self, num_features, width=8):
-        super().__init__()
-        self.conv = GCNConv(num_features, width)
-
-    def forward(self, x, edge_index):
-        return self.conv(x, edge_index)
-
-
 def test_a_class_of_the_users_own_is_named_in_the_config_and_checked(root):
-    found = tiny_run(root, method="protonet", optimizer="fgsam", encoder=Net)
-    assert found.config["encoder"]["name"].endswith(":Net")
+    found = tiny_run(root, method="protonet", optimizer="fgsam", encoder=OneLayerNet)
+    assert found.config["encoder"]["name"].endswith(":OneLayerNet")
     (check,) = found.results["encoder_checks"]
     assert check["num_hops"] == 1
     assert check["error"] < 1e-5
@@ -445,38 +437,21 @@ def test_a_run_with_an_optimizer_that_no_config_can_name_opens_without_it(root):
 
 
 def test_functions_make_encoders_and_classes_stand_for_their_names(root):
-    made = tiny_run(root, method=ProtoNet, optimizer=SAM, encoder=lambda num_features: Net(num_features, 4))
+    made = tiny_run(root, method=ProtoNet, optimizer=SAM, encoder=lambda num_features: OneLayerNet(num_features, 4))
     assert made.results["objects"] == ["encoder", "graph"]
     assert made.config["method"]["name"] == "protonet"
     assert made.config["optimizer"]["name"] == "sam"
 
 
-class Differences(nn.Module):
-    def __init__(self, num_features):
-        super().__init__()
-        self.conv = EdgeConv(nn.Linear(2 * num_features, 8))
-
-    def forward(self, x, edge_index):
-        return self.conv(x, edge_index)
-
-
 def test_an_encoder_without_peer_is_refused_under_fgsam_alone(tmp_path):
     with pytest.raises(ValueError, match=r"well-defined peer MLP .*EdgeConv"):
-        tiny_run(tmp_path, method="protonet", optimizer="fgsam", encoder=Differences)
-    assert tiny_run(tmp_path, method="protonet", optimizer="adam", encoder=Differences, num_episodes=1)
+        tiny_run(tmp_path, method="protonet", optimizer="fgsam", encoder=DifferenceNet)
+    assert tiny_run(tmp_path, method="protonet", optimizer="adam", encoder=DifferenceNet, num_episodes=1)
 
 
 def test_row_coupled_modules_are_refused(tmp_path):
-    class Coupled(Net):
-        def __init__(self, num_features):
-            super().__init__(num_features)
-            self.norm = nn.BatchNorm1d(8)
-
-        def forward(self, x, edge_index):
-            return self.norm(self.conv(x, edge_index))
-
     with pytest.raises(ValueError, match="allow_inexact=True"):
-        tiny_run(tmp_path, method="protonet", optimizer="adam", encoder=Coupled)
+        tiny_run(tmp_path, method="protonet", optimizer="adam", encoder=CoupledNet)
 
 
 def test_an_unknown_option_names_the_nearest(tmp_path):
@@ -502,8 +477,10 @@ def test_objects_of_the_wrong_kind_are_refused(tmp_path):
 
 
 def test_a_constructor_that_fails_is_named_with_its_call(tmp_path):
-    with pytest.raises(ValueError, match=r":Net to make a module when called as \(40, width='x'\) \(got TypeError: "):
-        tiny_run(tmp_path, method="protonet", encoder={"name": f"{__name__}:Net", "width": "x"})
+    with pytest.raises(
+        ValueError, match=r":OneLayerNet to make a module when called as \(40, width=-1\) \(got RuntimeError: "
+    ):
+        tiny_run(tmp_path, method="protonet", encoder={"name": "tests.nets:OneLayerNet", "width": -1})
 
 
 def test_a_graph_without_features_is_refused_with_the_way_out(tmp_path):

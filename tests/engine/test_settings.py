@@ -49,7 +49,8 @@ def run_of(root, method="protonet", **options):
 @each_setting
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_runs_in_every_setting_and_opens_again(method, setting, root):
-    found = run_of(root, method, **setting, graph=uneven_graph())
+    short = {"num_episodes": 4, "train": {"val_episodes": 6}, "evaluate": {"num_episodes": 6}}
+    found = run_of(root, method, **setting, **short, graph=uneven_graph())
     opened = load_run(found.directory, graph=uneven_graph())
     assert opened.evaluate() == found.test
     assert opened.results == found.results

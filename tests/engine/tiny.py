@@ -17,6 +17,7 @@ from fgsam.graph.graph import Graph
 from fgsam.methods.protonet import ProtoNet
 from fgsam.nn.gcn import GCN
 from fgsam.registry import OPTIMIZERS
+from tests.helpers import SHORTER
 
 SHAPE = {"n_way": 3, "k_shot": 2, "num_query": 4}
 
@@ -62,7 +63,7 @@ def tiny_trainer(optimizer: str = "adam", *, lr: float = 0.01, seed: int = 0, **
     method = tiny_method()
     options = {"num_steps": 20, "val_every": 5, "stream": ("split", seed), **options}
     task = EpisodeTask(graph, EpisodeSampler(graph.labels, range(6), **SHAPE), tiny_bank())
-    return Trainer(task, method, OPTIMIZERS.load(optimizer)(method, lr=lr), **options)
+    return Trainer(task, method, OPTIMIZERS.load(optimizer)(method, lr=lr, **SHORTER.get(optimizer, {})), **options)
 
 
 def tiny_run(root: Path, **options: Any):

@@ -89,6 +89,37 @@ def plain_loop(rule: str, data: Iterable[Batch] | None = None, *, num_epochs: in
     return values(model)
 
 
+class Loop:
+    """A model, an optimizer and a scheduler, and a loop over the batches; a subclass puts a launcher's wrappers on."""
+
+    def __init__(self, launcher: Any, rule: str, *, backward: bool = False) -> None:
+        self.launcher = launcher
+        self.model: Any = net()
+        self.optimizer: Any = optimizer_of(rule, self.model)
+        self.scheduler: Any = scheduler_of(self.optimizer)
+        self.backward = backward
+        self.num_steps = 0
+
+    def run(self) -> None:
+        for batch in batches():
+            torch.manual_seed(self.num_steps)
+            self.step(batch)
+            self.num_steps += 1
+
+    def step(self, batch: Batch) -> None:
+        def closure() -> Tensor:
+            value = loss(self.model, batch)
+            if self.backward:
+                self.launcher.backward(value)
+            return value
+
+        if self.optimizer.optimizer.peer == "refused":
+            self.optimizer.step(closure)
+        else:  # the wrapper's step takes one closure; its optimizer is ours
+            self.optimizer.optimizer.step(closure, lambda: peer_loss(self.model, batch))
+        self.scheduler.step()
+
+
 def values(model: nn.Module) -> Values:
     """Copies of the weights, and of the buffers after them."""
     return [value.detach().clone() for value in [*model.parameters(), *model.buffers()]]

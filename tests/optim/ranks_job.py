@@ -1,7 +1,4 @@
-"""What each of two ranks does for ``test_ranks``: its findings go to a file; at the end the second rank is killed.
-
-Usage: python -m tests.optim.ranks_job RANK MEETING_PLACE RESULT
-"""
+"""What each of two ranks does for ``test_ranks``: its findings go to a file; at the end the second rank is killed."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import copy
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -156,7 +152,7 @@ def be_killed() -> str:
     return ""
 
 
-def main(rank: int, meeting_place: str, result: Path) -> None:
+def main(rank: int, meeting_place: Path, result: Path) -> None:
     """Find out everything, in the same order on both ranks."""
     torch.set_num_threads(1)
     dist.init_process_group(
@@ -181,7 +177,3 @@ def main(rank: int, meeting_place: str, result: Path) -> None:
     }
     result.write_text(json.dumps(found))
     result.write_text(json.dumps({**found, "killed": be_killed()}))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))

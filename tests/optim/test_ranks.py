@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,40 +9,20 @@ import torch
 from fgsam.optim.esam import ESAM
 from fgsam.optim.sam import SAM
 from tests.optim import ranks_job
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import Job
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """Findings of two processes on this machine, all from one pair of them."""
     folder = tmp_path_factory.mktemp("ranks")
-    # Gloo looks for the machine's name otherwise, which need not lead anywhere.
-    env = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT)}
+    gloo = {"GLOO_SOCKET_IFNAME": "lo"}  # which looks for the machine's name otherwise, and that need not lead anywhere
     jobs = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tests.optim.ranks_job",
-                str(rank),
-                str(folder / "meet"),
-                str(folder / f"{rank}.json"),
-            ],
-            cwd=ROOT,
-            env=env,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        Job(folder / f"{rank}.txt", ranks_job.main, rank, folder / "meet", folder / f"{rank}.json", **gloo)
         for rank in range(2)
     ]
-    try:
-        errors = [job.communicate(timeout=240)[1] for job in jobs]
-    finally:
-        for job in jobs:
-            job.kill()
-    assert jobs[0].returncode == 0, errors[0]
-    assert jobs[1].returncode == -signal.SIGKILL, errors[1]
+    ends = [job.wait(240) for job in jobs]
+    assert ends == [0, -signal.SIGKILL], [job.text() for job in jobs]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
