@@ -49,6 +49,10 @@ class Targets:
         """The first targets."""
         return Targets(self._graph, self.node_ids[:num_targets], is_peer=self.is_peer)
 
+    def reread(self) -> Targets:
+        """Nothing to prepare."""
+        return self
+
 
 class FullDense(Encoder):
     """The released way: dense features times weights, then a COO adjacency, for all nodes; two layers."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fgsam.graph.ego import EgoSets, ego_sets
 from fgsam.graph.sparse import SparseMatrix
 from fgsam.typing import Boundary, EdgeKind
 
 if TYPE_CHECKING:
     from fgsam.graph.graph import Graph
+
+Kept = TypeVar("Kept")
 
 
 class Field:
@@ -54,6 +57,7 @@ class Field:
         self._heads: dict[int, Field] = {}
         self._blocks: dict[int, SparseMatrix] = {}
         self._rings: dict[int, SparseMatrix] = {}
+        self._kept: dict[Hashable, Any] = {}
         self._adjacency = adjacency
         self.sizes = sizes
         self.num_hops = num_hops
@@ -154,6 +158,20 @@ class Field:
         product = _times(self.x, weight)
         return self.propagate(product, self.num_hops - 1) if propagate else product
 
+    def reread(self) -> Field:
+        """Prepare for many backward passes, and return the field itself.
+
+        The transpose of the rows that :meth:`first_product` reads is built, which pays from three passes on.
+        """
+        if isinstance(self.first_rows, SparseMatrix):
+            _ = self.first_rows.transpose
+        return self
+
+    @property
+    def first_rows(self) -> Tensor | SparseMatrix:
+        """What the first layer multiplies with its weight: the features, or kept rows of ``A @ x``."""
+        return self._kept_rows if self._is_folded else self.x
+
     def propagate(self, h: Tensor, to_hop: int) -> Tensor:
         """Sum the rows of in-neighbours, weighted.
 
@@ -203,6 +221,51 @@ class Field:
         ring = self._rings[distance].head(self.sizes[to_hop], self.sizes[to_hop + distance])
         return ring.product(h[: ring.shape[1]])
 
+    def ego_sets(
+        self, num_hops: int, *, seeds: Tensor | None = None, sets: Tensor | None = None, edges: EdgeKind = "raw"
+    ) -> EgoSets:
+        """Collect the rows around some rows, each neighbourhood by itself, with the edges within it.
+
+        Args:
+            num_hops: A set holds what lies at most so many in-edges away from its seeds, at least 0.
+            seeds: Rows of the field to start from, shape ``[num_seeds]``; by default the targets.
+            sets: Number of the set that each seed belongs to, from 0, shape ``[num_seeds]``; by default each seed has
+                one of its own. A number that is left out gives an empty set.
+            edges: What the weights mean: the graph's own, or those of the full graph with self-loops, see
+                :meth:`fgsam.graph.graph.Graph.weights`.
+
+        Returns:
+            The sets, in the order of their numbers. In the peer's view they are the seeds alone, each with one
+            self-loop of weight 1.
+
+        Raises:
+            ValueError: If a set reaches out of the field, a seed is no row of it, or ``num_hops`` or a number is
+                negative.
+
+        Example:
+            >>> from fgsam.graph.graph import Graph
+            >>> graph = Graph.from_arrays(np.eye(4), [[0, 1, 2], [1, 2, 3]], [0, 0, 1, 1], directed=False)
+            >>> graph.field([0, 3], 2).ego_sets(1).rows
+            tensor([0, 2, 1, 3])
+        """
+        weights, is_cut = self.remember(("edges within", edges), lambda: self._edges_within(edges))
+        found = torch.arange(self.num_targets) if seeds is None else seeds.cpu()
+        numbers = torch.arange(len(found)) if sets is None else sets.cpu()
+        made = ego_sets(found.numpy(), numbers.numpy(), num_hops, weights, is_cut)
+        return made.to(self._graph.device)
+
+    def remember(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
+        """Give what was made for a key before, or make it: what all passes over this field share.
+
+        Args:
+            key: A name, and whatever beside the field it depends on.
+            make: Makes it, from constants: no weight may enter.
+        """
+        if key not in self._kept:
+            self._kept[key] = make()
+        kept: Kept = self._kept[key]
+        return kept
+
     def head(self, num_targets: int) -> Field:
         """The field of the first targets alone, sharing memory; it reads no row that they do not need.
 
@@ -234,6 +297,15 @@ class Field:
         if isinstance(matrix, SparseMatrix):
             return matrix.rows(ids).to(device=self._graph.device)
         return matrix[torch.from_numpy(ids)].to(self._graph.device)
+
+    def _edges_within(self, edges: EdgeKind) -> tuple[SparseMatrix, np.ndarray]:
+        """The edges among all nodes of the field, and whether a node has others, on the CPU."""
+        if self.is_peer:
+            return _self_loops(self.num_nodes, self._graph).to(device="cpu"), np.zeros(self.num_nodes, dtype=bool)
+        matrix = self._graph.weights(edges)
+        rowptr, col, places, counts = _edges_among(self._graph, matrix, self._ids)
+        within = SparseMatrix._from_arrays(rowptr, col, matrix.values.numpy()[places], (self.num_nodes,) * 2)
+        return within, np.diff(rowptr) < counts
 
     def _slice_ring(self, distance: int, num_rows: int) -> SparseMatrix:
         """The first rows of a ring of the graph, its columns numbered within the field."""
@@ -320,18 +392,8 @@ def closed_field(graph: Graph, targets: np.ndarray, num_hops: int, edges: EdgeKi
     """All edges among the nodes within ``num_hops + 1`` hops, against the edges' direction and along it."""
     matrix = graph.weights(edges)
     ids, sizes, _, _ = _breadth_first(graph, graph.both_directions(), targets, num_hops + 1)
-    local = graph._local
-    local[ids] = np.arange(len(ids), dtype=np.int32)
-    try:
-        places, counts = _row_places(matrix.rowptr.numpy(), ids)
-        col = local[matrix.col.numpy()[places]]
-    finally:
-        local[ids] = -1
-    inside = col >= 0
-    rows = np.repeat(np.arange(len(ids)), counts)[inside]
-    rowptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(ids)))])
-    places = places[inside]
-    adjacency = SparseMatrix._from_arrays(rowptr, col[inside], matrix.values.numpy()[places], (len(ids), len(ids))).to(
+    rowptr, col, places, _ = _edges_among(graph, matrix, ids)
+    adjacency = SparseMatrix._from_arrays(rowptr, col, matrix.values.numpy()[places], (len(ids), len(ids))).to(
         device=graph.device
     )
     return Field(
@@ -375,6 +437,28 @@ def _breadth_first(
             local[layer] = -1
     sizes = tuple(np.cumsum([len(layer) for layer in layers]).tolist())
     return ids, sizes, _joined(places), col
+
+
+def _edges_among(
+    graph: Graph, matrix: SparseMatrix, ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The entries of a matrix among some nodes.
+
+    Returns:
+        Start of each row; columns, numbered as the nodes are listed; places in ``matrix``; the number of entries that
+        each row has there, those to other nodes included.
+    """
+    local = graph._local
+    local[ids] = np.arange(len(ids), dtype=np.int32)
+    try:
+        places, counts = _row_places(matrix.rowptr.numpy(), ids)
+        col = local[matrix.col.numpy()[places]]
+    finally:
+        local[ids] = -1
+    inside = col >= 0
+    rows = np.repeat(np.arange(len(ids)), counts)[inside]
+    rowptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(ids)))])
+    return rowptr, col[inside], places[inside], counts
 
 
 def _row_places(rowptr: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

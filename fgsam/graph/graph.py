@@ -395,10 +395,18 @@ class Graph:
             edge_order=None if self.edge_order is None else self.edge_order[kept],
         )
 
-    def replaced(self, **changes: Any) -> Graph:
-        """A new graph with some arguments of the constructor changed and the others as they are here; unchecked."""
+    def replaced(self, *, digest: str | None = None, **changes: Any) -> Graph:
+        """A new graph with some arguments of the constructor changed and the others as they are here; unchecked.
+
+        Args:
+            digest: SHA-256 of what the new parts are made of, where their last bits depend on the machine; that of the
+                content when not given.
+            **changes: Arguments of the constructor.
+        """
         parts = ("x", "labels", "adjacency", "is_weighted", "is_directed", "edge_order", "name", "memory_mb")
-        return Graph(**{**{part: getattr(self, part) for part in parts}, **changes})
+        graph = Graph(**{**{part: getattr(self, part) for part in parts}, **changes})
+        graph._digest = digest
+        return graph
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Graph:
         """The same graph with features and weights of another type, or handing out fields on another device.

@@ -104,11 +104,7 @@ class Learner(nn.Module, ABC):
         Raises:
             ValueError: If the field has another number of targets than the episode has nodes.
         """
-        if field.num_targets != len(episode.nodes):
-            raise ValueError(
-                "Expected the targets of 'field' to be the nodes of the episode "
-                f"(got {field.num_targets} targets, {len(episode.nodes)} nodes). Make the field of episode.nodes."
-            )
+        check_targets(field, episode)
         support, query = self._represent_episode(field, episode.num_support)
         return self.logits(support, episode.support_labels, query, episode.n_way)
 
@@ -163,18 +159,23 @@ class PretrainedMethod(Learner):
     Args:
         make_encoder: Makes the encoder, with fresh weights at each call.
         batch_size: Nodes in a training step; None for all of them.
+        max_epochs: Most times that every node is learned from; a training cut short by it counts as whole.
 
     Raises:
-        ValueError: If ``batch_size`` is smaller than 1.
+        ValueError: If ``batch_size`` or ``max_epochs`` is smaller than 1.
     """
 
     learns_from: ClassVar[Lesson] = "base_nodes"
 
-    def __init__(self, make_encoder: Callable[[], nn.Module], *, batch_size: int | None = None) -> None:
+    def __init__(
+        self, make_encoder: Callable[[], nn.Module], *, batch_size: int | None = None, max_epochs: int = 200
+    ) -> None:
         super().__init__(make_encoder)
+        check_positive(max_epochs=max_epochs)
         if batch_size is not None:
             check_positive(batch_size=batch_size)
         self.batch_size = batch_size
+        self.max_epochs = max_epochs
 
     @abstractmethod
     def loss(self, field: Field, labels: Tensor) -> Tensor:
@@ -188,6 +189,18 @@ class PretrainedMethod(Learner):
         Returns:
             Shape ``[num_targets]``.
         """
+
+    def stepped(self) -> None:
+        """Follow the weights that a training step has moved; nothing by default. Called once after every step."""
+
+
+def check_targets(field: Field, episode: Episode) -> None:
+    """Raise ``ValueError`` if a field has another number of targets than an episode has nodes."""
+    if field.num_targets != len(episode.nodes):
+        raise ValueError(
+            "Expected the targets of 'field' to be the nodes of the episode "
+            f"(got {field.num_targets} targets, {len(episode.nodes)} nodes). Make the field of episode.nodes."
+        )
 
 
 def divided(rows: Tensor, num_support: int) -> tuple[Tensor, Tensor]:

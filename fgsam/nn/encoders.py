@@ -25,6 +25,7 @@ class Encoder(nn.Module):
         folds_first_hop: Whether it begins with ``A @ (X @ W)`` and can use kept rows of ``A @ X``.
         uses_weights: Whether the graph's own edge weights enter.
         densifies: Whether it writes out the zeros of sparse feature rows, which costs memory.
+        stacks: Whether it also embeds :class:`fgsam.graph.stacked.StackedFields`, with a set of weights for each.
         num_hops: How far it reads.
         dim: Length of an embedding.
         peer_rule: For a built-in encoder, verdict and advice of :func:`fgsam.nn.peer.peer_report`.
@@ -35,6 +36,7 @@ class Encoder(nn.Module):
     folds_first_hop: bool = False
     uses_weights: bool = True
     densifies: bool = False
+    stacks: bool = False
     num_hops: int
     dim: int
     peer_rule: tuple[str, str] = ("defined", KEEP_IDENTITY)
@@ -49,7 +51,7 @@ def is_built_in(module: nn.Module) -> TypeGuard[Encoder]:
     return isinstance(module, Encoder) and type(module).__module__.startswith("fgsam.nn.") and not module.densifies
 
 
-def field_of(encoder: Encoder, graph: Graph, nodes: NodeIds, *, peer: bool = False) -> Field:
+def field_of(encoder: Encoder, graph: Graph, nodes: NodeIds, *, peer: bool = False, kept: bool = True) -> Field:
     """Build the field that an encoder declares.
 
     Args:
@@ -57,6 +59,7 @@ def field_of(encoder: Encoder, graph: Graph, nodes: NodeIds, *, peer: bool = Fal
         graph: Where to look.
         nodes: Target nodes, without repetition.
         peer: Build the field of zero hops, on which the encoder is its own peer MLP.
+        kept: Whether kept rows of ``A @ X`` may stand for the edges of the last hop.
 
     Raises:
         ValueError: If the graph has edge weights and the encoder takes none, or a node is out of range.
@@ -68,6 +71,5 @@ def field_of(encoder: Encoder, graph: Graph, nodes: NodeIds, *, peer: bool = Fal
             "gcnii or gprgnn, or build the graph without edge_weight."
         )
     hops = 0 if peer else encoder.num_hops
-    return graph.field(
-        nodes, hops, edges=encoder.edges, boundary=encoder.boundary, kept=encoder.folds_first_hop and hops > 0
-    )
+    is_folded = kept and encoder.folds_first_hop and hops > 0
+    return graph.field(nodes, hops, edges=encoder.edges, boundary=encoder.boundary, kept=is_folded)

@@ -31,6 +31,7 @@ class GCN(Encoder):
     """
 
     folds_first_hop = True
+    stacks = True
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ class SGC(Encoder):
     """
 
     folds_first_hop = True
+    stacks = True
 
     def __init__(self, num_features: int, *, dim: int = 16, num_layers: int = 2, normalise: EdgeKind = "sym") -> None:
         super().__init__()
