@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from fgsam.functional.distances import euclidean, squared_euclidean
+from fgsam.functional.distances import directions, euclidean, squared_euclidean
 
 
 def rows(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -41,3 +41,25 @@ def test_gradients_are_right_where_rows_differ():
     x, y = rows(3, 2).requires_grad_(), rows(2, 2, seed=1).requires_grad_()
     assert torch.autograd.gradgradcheck(euclidean, (x, y))
     assert torch.autograd.gradgradcheck(squared_euclidean, (x, y))
+
+
+def test_directions_are_rows_over_their_length():
+    x = rows(2, 3, 4)
+    torch.testing.assert_close(directions(x), torch.nn.functional.normalize(x, dim=-1))
+    assert torch.autograd.gradgradcheck(directions, (x.requires_grad_(),))
+
+
+def test_a_row_of_zeros_has_no_direction_and_gradient_zero():
+    x = torch.tensor([[0.0, 0.0], [1.0, 2.0]], requires_grad=True)
+    found = directions(x)
+    assert found[0].tolist() == [0.0, 0.0]
+    (first,) = torch.autograd.grad(found[:, 0].sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), x)
+    assert first[0].tolist() == [0.0, 0.0]
+    assert first.isfinite().all()
+    assert second.isfinite().all()
+
+
+def test_what_is_not_a_number_is_no_distance_of_zero():
+    x = torch.tensor([[torch.nan, 0.0], [1.0, 0.0]])
+    assert euclidean(x, x[1:]).isnan().flatten().tolist() == [True, False]

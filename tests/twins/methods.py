@@ -28,6 +28,18 @@ def slow_protonet_loss(method: torch.nn.Module, graph: Graph, episode: Episode, 
     return _losses([[-((q - p) ** 2).sum() for p in prototypes] for q in query], episode)
 
 
+def slow_matchingnet_loss(method: torch.nn.Module, graph: Graph, episode: Episode, *, peer: bool) -> Tensor:
+    """Every query with every support node; the logarithm of a sum of exponentials as it stands."""
+    rows = slow_gcn(method.encoder, graph, episode.nodes, peer=peer)
+    support, query = rows[: episode.num_support], rows[episode.num_support :]
+    losses = []
+    for q, label in zip(query, episode.query_labels.tolist(), strict=True):
+        votes = [((q @ s) / (q.norm() * s.norm()) / method.temperature).exp() for s in support]
+        own = [vote for vote, of in zip(votes, episode.support_labels.tolist(), strict=True) if of == label]
+        losses.append(-(sum(own) / sum(votes)).log())
+    return torch.stack(losses)
+
+
 def slow_gpn_loss(method: torch.nn.Module, graph: Graph, episode: Episode, *, peer: bool) -> Tensor:
     """Both forms of GPN, node by node."""
     released = method.variant == "fgsam"
