@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fgsam.data.features import with_features
+from fgsam.data.features import KINDS, with_features
 from fgsam.data.folders import data_folders
 from fgsam.data.load import load_graph
 from fgsam.engine.banks import build_bank
@@ -26,6 +26,7 @@ from fgsam.episodes.streams import generator
 from fgsam.graph.graph import Graph
 from fgsam.graph.perturb import with_edge_noise
 from fgsam.methods.base import Learner, Lesson, PretrainedMethod
+from fgsam.methods.smoothing import with_smoothed_features
 from fgsam.registry import DATASETS
 
 MOST_DEGREES = 3
@@ -86,9 +87,14 @@ class Data:
                 self.train_graph, self.sampler, self.val_bank, val_graph=self.val_graph, support_noise=noise
             )
         nodes, labels = self._lessons(method.learns_from)
-        size = method.batch_size
         return PretrainingTask(
-            self.train_graph, nodes, labels, self.val_bank, batch_size=size, val_graph=self.val_graph
+            self.train_graph,
+            nodes,
+            labels,
+            self.val_bank,
+            batch_size=method.batch_size,
+            max_epochs=method.max_epochs,
+            val_graph=self.val_graph,
         )
 
     def _taught(self, kind: Lesson) -> list[int]:
@@ -101,7 +107,9 @@ class Data:
         """The nodes of the training graph that a learner is taught by, and their classes, numbered from 0."""
         labels = self.train_graph.labels.cpu()
         if kind == "unlabelled_nodes":
-            return torch.arange(len(labels)), torch.full_like(labels, -1)
+            is_hidden = (labels < 0) & (self.graph.labels.cpu() >= 0)  # not there yet in the inductive setting
+            nodes = (~is_hidden).nonzero().squeeze(-1)
+            return nodes, torch.full_like(nodes, -1)
         if kind == "all_nodes" and self.train_graph is not self.graph:
             raise ValueError(
                 "Expected graph.setting=transductive for a learner that is taught all classes (got inductive): the "
@@ -123,7 +131,8 @@ class Data:
 def build_data(config: FewShotConfig, graph: Graph | None = None, *, bank_folder: Path | None = None) -> Data:
     """Load the graph and its split, and draw or read the banks.
 
-    Split and banks are those of the clean graph, so that a run with noise is paired with one without.
+    Split and banks are those of the clean graph, so that a run with noise or smoothed features is paired with one
+    without.
 
     Args:
         config: What to load.
@@ -152,7 +161,7 @@ def build_data(config: FewShotConfig, graph: Graph | None = None, *, bank_folder
 
 
 def _seen_graphs(config: FewShotConfig, graph: Graph, split: ClassSplit) -> tuple[Graph, Graph, Graph]:
-    """What test, training and validation see of a graph, with noise, precision and device of the config."""
+    """What test, training and validation see of a graph, with noise, features, precision and device of the config."""
     clean, kind = graph, _kind_of_features(config, graph)
     if config.graph.edge_noise:
         # Labels and features must not decide which edges are wrong: training would depend on those of new classes.
@@ -160,18 +169,19 @@ def _seen_graphs(config: FewShotConfig, graph: Graph, split: ClassSplit) -> tupl
         graph = with_edge_noise(graph, config.graph.edge_noise, rng)
 
     def seen(part: Graph) -> Graph:
-        made = part if part is clean or kind is None else with_features(part, kind)  # of the edges that are seen
-        return converted(config, made)
+        return part if part is clean or kind is None else with_features(part, kind)  # of the edges that are seen
 
     def before(classes: tuple[int, ...]) -> Graph:
         return seen(graph.without(torch.where(torch.isin(graph.labels.cpu(), torch.tensor(classes)))[0]))
 
     whole = seen(graph)
     if config.graph.setting == "transductive":
-        return whole, whole, whole
+        shown = prepared(config, whole)
+        return shown, shown, shown
     val_graph = before(split.meta_test)
     train_graph = before(split.meta_val + split.meta_test) if split.meta_val else val_graph
-    return whole, train_graph, val_graph
+    shown, val_shown = (prepared(config, part, like=train_graph) for part in (whole, val_graph))
+    return shown, prepared(config, train_graph) if split.meta_val else val_shown, val_shown
 
 
 def usable_graph(config: RunConfig, graph: Graph | None = None) -> Graph:
@@ -184,10 +194,23 @@ def usable_graph(config: RunConfig, graph: Graph | None = None) -> Graph:
     _check_device(config.run.device)
     if graph is None:
         graph = build_graph(config)
-    elif config.dataset.features is not None:
-        graph = with_features(graph, config.dataset.features)
+    elif _features_of_edges(config) is not None:
+        graph = with_features(graph, str(config.dataset.features))
     _check_features(graph)
     return graph
+
+
+def prepared(config: RunConfig, graph: Graph, *, like: Graph | None = None) -> Graph:
+    """Return a graph with the smoothed features that a config asks for, in its precision and on its device.
+
+    Args:
+        config: What is asked for.
+        graph: What training, validation or test see, on the CPU.
+        like: The graph that training sees, whose leading directions the features have; ``graph`` when not given.
+    """
+    kind = config.dataset.features
+    is_smoothed = kind is not None and kind not in KINDS
+    return converted(config, with_smoothed_features(graph, str(kind), basis=like) if is_smoothed else graph)
 
 
 def converted(config: RunConfig, graph: Graph) -> Graph:
@@ -202,9 +225,8 @@ def build_graph(config: RunConfig) -> Graph:
     """Load the graph that a config names; the newest one is kept for the next run of this process."""
     dataset = config.dataset
     options = dict(dataset.options)
-    for key in ("symmetrise", "features"):
-        if getattr(dataset, key) is not None:
-            options[key] = getattr(dataset, key)
+    known = {"symmetrise": dataset.symmetrise, "features": _features_of_edges(config)}
+    options.update({key: value for key, value in known.items() if value is not None})
     name = dataset.path or dataset.name
     state = _state_of_source(config)
     if state is None:
@@ -265,9 +287,16 @@ def build_split(config: FewShotConfig, graph: Graph) -> ClassSplit:
 
 def _kind_of_features(config: FewShotConfig, graph: Graph) -> str | None:
     """Which features are made of the edges: those of the config, or the degrees that a bare graph was given."""
-    if config.dataset.features is not None or graph.num_features > MOST_DEGREES:
-        return config.dataset.features
+    kind = _features_of_edges(config)
+    if kind is not None or graph.num_features > MOST_DEGREES:
+        return kind
     return "degree" if with_features(graph, "degree").digest == graph.digest else None
+
+
+def _features_of_edges(config: RunConfig) -> str | None:
+    """The features of a config that are made of edges alone; smoothed ones are made of the graph's own, later."""
+    kind = config.dataset.features
+    return kind if kind in KINDS else None
 
 
 def _check_features(graph: Graph) -> None:

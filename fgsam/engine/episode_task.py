@@ -109,6 +109,7 @@ class PretrainingTask(BankTask[NodeBatch]):
         labels: Their classes, shape ``[num_nodes]``.
         val_bank: Validation episodes.
         batch_size: Nodes in a step; None, or a larger number than there are, for all of them.
+        max_epochs: Most times that every node is learned from; None without a limit.
         val_graph: The graph that validation sees, where it is another one.
     """
 
@@ -120,11 +121,13 @@ class PretrainingTask(BankTask[NodeBatch]):
         val_bank: EpisodeBank,
         *,
         batch_size: int | None = None,
+        max_epochs: int | None = None,
         val_graph: Graph | None = None,
     ) -> None:
         super().__init__(graph, val_bank, val_graph=val_graph)
-        is_part = batch_size is not None and batch_size < len(nodes)
-        self._batches = NodeBatches(nodes, labels.to(graph.device), batch_size if is_part else None)
+        size = len(nodes) if batch_size is None else min(batch_size, len(nodes))
+        self.max_batches = None if max_epochs is None else max_epochs * -(-len(nodes) // size)
+        self._batches = NodeBatches(nodes, labels.to(graph.device), size if size < len(nodes) else None)
 
     def draw(self, stream: Sequence[str | int], step: int) -> NodeBatch:
         """Take the nodes of one step; they depend on the stream and the step alone."""
@@ -141,3 +144,7 @@ class PretrainingTask(BankTask[NodeBatch]):
     def loss(self, method: PretrainedMethod, field: Field, batch: NodeBatch) -> Tensor:
         """Give the method's loss, one value a node."""
         return method.loss(field, batch.labels)
+
+    def stepped(self, method: PretrainedMethod) -> None:
+        """Let the method follow its weights."""
+        method.stepped()

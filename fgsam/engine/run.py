@@ -242,13 +242,15 @@ class _Job:
 
     def _train(self, interrupts: Interrupts, callbacks: Sequence[Callback]) -> None:
         train, method, team = self.config.train, self.learner, self.team
+        num_batches, per_step = self.task.max_batches, train.batches_per_step
+        limit = train.max_steps if num_batches is None else max(1, num_batches // per_step)
         keeper = Keeper(self.files, self.hash, team)
         trainer = Trainer(
             self.task,
             method,
             self.optimizer,
             stream=self.stream,
-            num_steps=train.max_steps,
+            num_steps=min(train.max_steps, limit),
             val_every=train.val_every,
             patience=train.patience,
             max_seconds=train.max_seconds,

@@ -36,11 +36,13 @@ class Task(ABC, Generic[Batch]):
     Attributes:
         unit: What a step is called in results and messages: ``"episode"``.
         metric: What ``Scored.score`` is: ``"accuracy"``, unless the task says otherwise.
+        max_batches: Most batches to learn from, whatever the config allows; None without such a limit.
         graph: The graph that training sees.
     """
 
     unit: ClassVar[str]
     metric: str = "accuracy"
+    max_batches: int | None = None
     graph: Graph
 
     @abstractmethod
@@ -65,6 +67,9 @@ class Task(ABC, Generic[Batch]):
     @abstractmethod
     def loss(self, method: Any, field: Field, batch: Batch) -> Tensor:
         """Give one loss for each node that is asked for; their mean is the objective."""
+
+    def stepped(self, method: Any) -> None:
+        """Let the nets follow weights that the optimizer has moved; nothing by default."""
 
     @abstractmethod
     def glance(self, method: nn.Module) -> Scored:

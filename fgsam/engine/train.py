@@ -289,6 +289,7 @@ class Trainer:
             self.loss = float(self.optimizer.step(*self._closures(step, batches)))
         except FloatingPointError as error:
             raise self._non_finite(step, batches, error) from error
+        self.task.stepped(self.method)
 
     def _stream(self, index: int) -> tuple[str | int, ...]:
         """What the random numbers of one batch of a step depend on beside the step."""
