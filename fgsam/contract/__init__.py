@@ -1,1 +1,1 @@
-"""What every optimizer promises, as functions that a test can call."""
+"""What every optimizer and every learner promises, as functions that a test can call."""

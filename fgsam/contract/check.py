@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fgsam.contract.subject import Subject
-
 Body = Callable[..., None]
+
+Subject = Any
+"""What is put to the test; each family of themes has its own class."""
 
 
 @dataclass(frozen=True)
