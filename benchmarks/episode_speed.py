@@ -8,6 +8,9 @@ Three paths through the same method and optimizers:
 - ``field``: this package.
 
 Arms take turns within each round, on one thread. Memory is the peak of a fresh process above its imports.
+
+``--methods`` shows learners instead, each on fields: their steps, and the share of each stage; ``all`` takes every
+entry of the registry. Where ``maml`` is among them, its ten inner steps are timed the released way too.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ PATHS = ("full_dense", "full_sparse", "field")
 EPISODES = {"full_dense": 2, "full_sparse": 2, "field": 20}
 """Episodes in one timed call: whole periods of FGSAM+, whose two steps differ, and long enough to be timed."""
 
+DENSE, DENSE_ROUNDS = "maml", 3
+"""The learner that is compared with the released way beside the others."""
+
 SETTING = {"n_way": 5, "k_shot": 3, "num_query": 10}
 
 
@@ -42,6 +48,9 @@ def main() -> None:
     from benchmarks.harness import interleave, quartiles, write_json, write_markdown
 
     graph = _load(arguments.graph, arguments.graph_file)
+    if arguments.methods:
+        _show_learners(graph, arguments)
+        return
     cells = list(itertools.product(arguments.paths, arguments.optimizers))
     arms = {cell: _arm(graph, arguments.method, *cell) for cell in cells}
     times = interleave(arms, rounds=arguments.rounds)
@@ -60,6 +69,31 @@ def main() -> None:
     write_json(arguments.json, rows, **facts)
     if arguments.markdown:
         write_markdown(arguments.markdown, f"Speed of a training step: {arguments.method} on {graph}", table, __doc__)
+
+
+def _show_learners(graph: Any, arguments: argparse.Namespace) -> None:
+    """Measure learners, print a table, and write it where asked."""
+    from benchmarks.harness import interleave, quartiles, write_json, write_markdown
+    from benchmarks.learner_steps import CLOCK, learner_rows, learner_table
+    from fgsam.registry import METHODS
+
+    names = list(METHODS) if arguments.methods == ["all"] else arguments.methods
+    rows = learner_rows(graph, names, SETTING, arguments.rounds)
+    page, dense = learner_table(rows), {}
+    if DENSE in names:
+        arms = {path: _arm(graph, DENSE, path, "adam") for path in ("full_dense", "field")}
+        times = interleave(arms, rounds=min(arguments.rounds, DENSE_ROUNDS), warm_up=1, clock=CLOCK)
+        dense = {path: quartiles([time / EPISODES[path] for time in times[path]]) for path in arms}
+        slow, fast = (dense[path]["ms_median"] for path in arms)
+        dense["ratio"] = round(slow / fast, 1)
+        page += (
+            f"\n\n`{DENSE}` with its ten inner steps and Adam: {slow:.0f} ms a step on the full graph with dense "
+            f"features, {fast:.1f} ms on the field: {slow / fast:.0f} times as fast."
+        )
+    print(page)
+    write_json(arguments.json, rows, setting=SETTING, rounds=arguments.rounds, **{f"{DENSE}_by_path": dense})
+    if arguments.markdown:
+        write_markdown(arguments.markdown, f"Speed of the learners on {graph}", page, None)
 
 
 def _arm(graph: Any, method: str, path: str, optimizer: str) -> Callable[[], object]:
@@ -166,6 +200,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=20, help="timed rounds after two of warm-up")
     parser.add_argument("--graph", default="synthetic", help="name of the graph; the default has CoraFull's size")
     parser.add_argument("--method", default="gpn")
+    parser.add_argument("--methods", nargs="+", help="compare learners on fields instead: names, or all")
     parser.add_argument("--optimizers", nargs="+", default=OPTIMIZERS, choices=OPTIMIZERS)
     parser.add_argument("--paths", nargs="+", default=PATHS, choices=PATHS)
     parser.add_argument("--no-memory", action="store_true", help="leave out the fresh process for each row")

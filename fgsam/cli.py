@@ -174,12 +174,9 @@ def optimizers() -> None:
 @reported
 def methods() -> None:
     """List the few-shot learners."""
-    from fgsam.cli_tables import paper, print_table, summary
-    from fgsam.registry import METHODS
+    from fgsam.cli_tables import learner_table, print_table
 
-    entries = [(name, METHODS.load(name)) for name in METHODS]
-    rows = [(name, summary(m), "yes" if m.is_trained else "no", paper(m)) for name, m in entries]
-    print_table(["name", "what it does", "trained", "source"], rows)
+    print_table(*learner_table())
 
 
 def _plan(config: RunConfig, as_json: bool) -> None:

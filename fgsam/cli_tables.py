@@ -78,6 +78,45 @@ def optimizer_table() -> tuple[list[str], list[list[str | None]]]:
     return columns, rows
 
 
+LESSONS = {
+    "episodes": "episodes",
+    "base_nodes": "nodes of training classes",
+    "all_nodes": "nodes of all classes",
+    "unlabelled_nodes": "all nodes, without labels",
+}
+"""What a learner learns from, in words."""
+
+
+def learner_table() -> tuple[list[str], list[list[str | None]]]:
+    """Return the columns and rows that tell the learners apart; ``docs/learners.md`` shows the same."""
+    from fgsam.registry import METHODS
+
+    rows = []
+    for name in METHODS:
+        method = METHODS.load(name)
+        rows.append([name, summary(method), _lesson(method), _evaluation(method), _inductive(method), paper(method)])
+    return ["name", "what it does", "trained on", "evaluation reads", "inductive", "source"], rows
+
+
+def _lesson(method: Any) -> str | None:
+    if not method.is_trained:
+        return None
+    return LESSONS[method.learns_from] + ("" if method.trains_on_edges else ", without edges")
+
+
+def _evaluation(method: Any) -> str | None:
+    if not method.is_trained:
+        return None
+    reads = "a field an episode" if method.adapts else "every node once"
+    return reads + ("" if method.tests_on_edges else ", without edges")
+
+
+def _inductive(method: Any) -> str:
+    if getattr(method, "uses_queries", False):
+        return "no: queries together"
+    return "no: knows the test classes" if getattr(method, "learns_from", "") == "all_nodes" else "yes"
+
+
 def percent(score: float, half_width: float | None = None) -> str:
     """Write a score between 0 and 1 in percent.
 
