@@ -19,7 +19,7 @@ from fgsam.checks import check_positive
 from fgsam.engine.arguments import config_of_call
 from fgsam.engine.build import Entries, build_encoder
 from fgsam.engine.config import RunConfig, load_config
-from fgsam.engine.data import converted, usable_graph
+from fgsam.engine.data import prepared, usable_graph
 from fgsam.engine.seeding import seeded
 from fgsam.graph.graph import Graph
 from fgsam.nn.encoders import Encoder
@@ -108,7 +108,7 @@ def advise_config(config: RunConfig, objects: Mapping[str, Any] | None = None, *
     check_positive(seconds=seconds)
     start = time.perf_counter()
     given = dict(objects or {})
-    graph = converted(config, usable_graph(config, given.get("graph")))
+    graph = prepared(config, usable_graph(config, given.get("graph")))
     nodes = Nodes.of(graph, BATCH_SIZE)
     with _one_thread(), seeded(graph.device, "advice encoder"):
         encoder = build_encoder(config, graph, Entries.load(config, encoder=given.get("encoder")))

@@ -25,6 +25,8 @@ NEWER = (
     "episode.support_noise",
     "graph.setting",
     "graph.edge_noise",
+    "method.smoothing",
+    "method.num_trials",
     "train.episodes_per_step",
     "train.perturbation",
 )
@@ -71,8 +73,11 @@ class DatasetConfig(EntrySection):
     symmetrise: bool | None = Field(
         None, description="make a directed graph undirected; loader or file decides when not given"
     )
-    features: Literal["degree", "one_hot", "random_walk"] | None = Field(
-        None, description="features made of the edges in place of the graph's own: degree, one_hot or random_walk"
+    features: str | None = Field(
+        None,
+        pattern=r"^(degree|one_hot|random_walk|smoothed|(hops|pagerank|scales)_(row|sym)_[1-9]\d?)$",
+        description="degree, one_hot or random_walk for features made of the edges; smoothed, or "
+        "<hops|pagerank|scales>_<row|sym>_<number>, for the graph's own averaged over neighbours; own when not given",
     )
 
 
@@ -328,8 +333,8 @@ class RunConfig(BaseModel):
             del content[section][key]
         for dotted in NEWER:
             section, _, key = dotted.partition(".")
-            field = TASKS[self.task][section].model_fields.get(key) if section in content else None
-            if field is not None and content[section][key] == field.default:
+            field = type(self.sections[section]).model_fields.get(key) if section in content else None
+            if field is not None and content[section][key] == plain_value(field.default):
                 del content[section][key]
         return {section: values for section, values in content.items() if values}
 

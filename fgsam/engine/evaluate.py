@@ -180,11 +180,7 @@ def floor_hits(floor: Floor, bank: EpisodeBank) -> Tensor:
     Returns:
         Booleans of the shape of ``bank.query``, False where a query is only repeated.
     """
-    found = [
-        floor.predict(bank.support[part], bank.support_labels, bank.query[part], bank.n_way)
-        for part in bank.batches(EPISODES_AT_ONCE)
-    ]
-    return torch.cat(found) == bank.query_labels
+    return floor.hits(bank, EPISODES_AT_ONCE)
 
 
 def floor_scored(floor: Floor, bank: EpisodeBank) -> Scored:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fgsam.engine.config_model import NodeConfig
-from fgsam.engine.data import converted, usable_graph
+from fgsam.engine.data import prepared, usable_graph
 from fgsam.engine.node_task import Metric, NodeScorer, NodeTask
 from fgsam.engine.task import Scored
 from fgsam.episodes.streams import generator
@@ -105,7 +105,7 @@ def build_node_data(config: NodeConfig, graph: Graph | None = None) -> NodeData:
     graph = usable_graph(config, graph)
     split = build_node_split(config, graph)
     _check_parts(split, graph)
-    return NodeData(converted(config, graph), split, config.train.batch_size)
+    return NodeData(prepared(config, graph), split, config.train.batch_size)
 
 
 def build_node_split(config: NodeConfig, graph: Graph) -> NodeSplit:

@@ -151,7 +151,7 @@ def test_newer_keys_at_their_default_leave_the_name_of_a_run_as_it_was():
         ("episode.support_noise=0.05", "at least 2 support nodes.*0.05, 1 of 15 nodes.*The smallest share is 0.133"),
         ("graph.setting=both", "'graph.setting' to be 'transductive' or 'inductive'"),
         ("graph.edge_noise=1.5", "'graph.edge_noise' to be less than or equal to 1"),
-        ("dataset.features=ones", "'dataset.features' to be 'degree', 'one_hot' or 'random_walk'"),
+        ("dataset.features=ones", "'dataset.features' to be degree, one_hot or random_walk"),
         ("setting=inductive", "Did you mean graph.setting=inductive"),
     ],
 )
@@ -163,6 +163,13 @@ def test_a_bad_value_of_a_setting_is_named(override: str, message: str):
 def test_imbalance_and_all_queries_exclude_each_other():
     with pytest.raises(ConfigError, match=r"beside a number of query nodes .*num_query='all'\)\. Remove one"):
         load_config(overrides=["episode.num_query=all", "episode.query_imbalance=2"])
+
+
+def test_options_that_a_floor_got_later_leave_the_names_of_its_runs():
+    known = {"name", "hops", "edges", "costs", "dim"}
+    assert set(load_config(overrides=["method.name=sgc_lr"]).content()["method"]) == known
+    stronger = load_config(overrides=["method.name=sgc_lr", "method.smoothing=[hops,scales]", "method.num_trials=8"])
+    assert set(stronger.content()["method"]) == {*known, "smoothing", "num_trials"}
 
 
 def test_floors_ignore_encoder_and_optimizer_in_their_content():

@@ -13,6 +13,8 @@ from fgsam.engine.config import load_config
 from fgsam.engine.data import build_data, build_graph
 from fgsam.episodes.split import ClassSplit
 from fgsam.graph.graph import Graph
+from fgsam.methods import smoothing
+from fgsam.methods.smoothing import smoothed_features
 from tests.engine.tiny import OPTIONS, tiny_graph
 
 DEFAULT_BANKS = {
@@ -39,7 +41,7 @@ def test_banks_of_the_default_settings_are_what_they_always_were():
     assert {part: digests[part] for part in DEFAULT_BANKS} == DEFAULT_BANKS
 
 
-@pytest.mark.parametrize("change", [{"setting": "inductive"}, {"edge_noise": 0.2}], ids=str)
+@pytest.mark.parametrize("change", [{"setting": "inductive"}, {"edge_noise": 0.2}, {"features": "smoothed"}], ids=str)
 def test_banks_are_those_of_the_clean_whole_graph(change):
     data = data_of(**change)
     assert {part: data.digests[part] for part in DEFAULT_BANKS} == DEFAULT_BANKS
@@ -131,8 +133,30 @@ def test_chosen_features_take_the_place_of_those_of_a_graph():
     assert build_graph(named).num_features == 16
 
 
-def test_transductive_graphs_are_one():
-    data = data_of()
+def test_smoothed_features_take_the_place_of_those_of_a_graph():
+    data = data_of(features="pagerank_row_4", dtype="float64")
+    expected = smoothed_features(tiny_graph(), "row", 4, 128, smoothing="pagerank")
+    assert torch.equal(data.graph.x, expected.double())
+    assert torch.equal(data.graph.edge_index, tiny_graph().edge_index)
+    assert data.digests["data"] != data_of().digests["data"]
+
+
+def test_smoothed_features_are_those_of_the_edges_that_are_seen_in_the_directions_of_training(monkeypatch):
+    monkeypatch.setattr(smoothing, "PLAIN_BELOW", 20)  # features go through the SVD
+    data = data_of(features="hops_sym_1", setting="inductive", edge_noise=0.2)
+    plain = data_of(setting="inductive", edge_noise=0.2)
+    for part in ("train_graph", "val_graph", "graph"):
+        graph = getattr(plain, part)
+        expected = smoothed_features(graph, "sym", 1, 128, basis=plain.train_graph)
+        torch.testing.assert_close(getattr(data, part).x, expected, rtol=1e-4, atol=1e-5)
+    hidden = plain.train_graph.labels < 0
+    assert not data.train_graph.x[hidden].any()
+    assert not torch.equal(data.val_graph.x, data.graph.x)
+
+
+@pytest.mark.parametrize("features", [None, "smoothed"])
+def test_transductive_graphs_are_one(features):
+    data = data_of(features=features)
     assert data.graph is data.train_graph is data.val_graph
 
 

@@ -80,3 +80,31 @@ def test_smoothing_beats_the_raw_features_where_neighbours_share_a_class():
 def test_impossible_options_are_refused(options):
     with pytest.raises(ValueError, match="Expected '"):
         SGCLR(**options)
+
+
+@pytest.mark.parametrize("kind", [SGCLR, SGCPrototype])
+def test_stronger_smoothing_is_a_choice_beside_hops(kind):
+    floor = kind(hops=[2], edges=["sym"], smoothing=["hops", "pagerank", "scales"])
+    graph, bank = tiny_graph(), tiny_bank(10)
+    floor.fit(graph, bank)
+    names = [setting["smoothing"] for setting in floor.candidates()]
+    assert list(dict.fromkeys(names)) == ["hops", "pagerank", "scales"]
+    floor._use(graph, floor.candidates()[-1])
+    expected = smoothed_features(graph, "sym", 2, 128, smoothing="scales")
+    torch.testing.assert_close(floor._known, expected, rtol=0, atol=0)
+
+
+def test_as_many_trials_as_asked_are_drawn_from_the_candidates():
+    floor = SGCLR(num_trials=5)
+    tried = floor.fit(tiny_graph(), tiny_bank(5))["candidates"]
+    places = [floor.candidates().index(row["setting"]) for row in tried]
+    assert len(set(places)) == 5
+    assert places == sorted(places) != list(range(5))
+    assert SGCLR(num_trials=5).trials() == floor.trials()
+    assert len(SGCLR(num_trials=99).trials()) == 32
+
+
+@pytest.mark.parametrize("options", [{"num_trials": 0}, {"smoothing": []}, {"smoothing": ["walks"]}])
+def test_impossible_choices_are_refused(options):
+    with pytest.raises(ValueError, match="Expected '"):
+        SGCLR(**options)

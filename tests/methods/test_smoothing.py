@@ -8,7 +8,7 @@ import torch
 from fgsam.graph.graph import Graph
 from fgsam.graph.sparse import SparseMatrix
 from fgsam.methods import smoothing
-from fgsam.methods.smoothing import Chain, smoothed_features
+from fgsam.methods.smoothing import Chain, PageRank, smoothed_features, with_smoothed_features
 from tests.methods.tiny import tiny_graph
 
 
@@ -96,7 +96,7 @@ def test_the_oldest_features_are_dropped_when_memory_is_short(monkeypatch):
     graph = wide_graph()
     for num_hops in (1, 2, 3):
         smoothed_features(graph, "row", num_hops, 16)
-    assert [key[2] for key in smoothing._cache] == [2, 3]
+    assert [key[4] for key in smoothing._cache] == [2, 3]
 
 
 def test_a_chain_is_the_product_of_its_factors():
@@ -115,3 +115,70 @@ def test_a_graph_of_another_type_does_not_get_the_cached_features():
     narrow = smoothed_features(graph.to(dtype=torch.float32), "sym", 2, 4)
     assert narrow is not wide
     torch.testing.assert_close(narrow, wide)
+
+
+@pytest.mark.parametrize("edges", ["row", "sym"])
+def test_pagerank_is_the_end_of_a_walk_that_may_stop_after_every_step(edges):
+    graph, num_hops = tiny_graph(), 3
+    step = graph.weights(edges).dense()
+    stop = 1 / (num_hops + 1)
+    eye = torch.eye(graph.num_nodes, dtype=torch.float64)
+    walk = stop * torch.linalg.inv(eye - (1 - stop) * step)
+    cut = PageRank(graph.weights(edges), num_hops)
+    torch.testing.assert_close(cut.product(eye), walk, rtol=0, atol=0.04)
+    torch.testing.assert_close(cut.transpose.product(eye), cut.product(eye).mT)
+    rows = torch.nn.functional.normalize(cut.product(torch.nn.functional.normalize(graph.x)))
+    found = smoothed_features(graph, edges, num_hops, 5, smoothing="pagerank")
+    torch.testing.assert_close(found, rows.float(), rtol=1e-5, atol=1e-5)
+
+
+def test_mean_length_of_walks_is_the_number_of_hops():
+    line = Graph.from_arrays(np.eye(60), [np.arange(59), np.arange(1, 60)], np.zeros(60, int), directed=True)
+    ends = PageRank(line.adjacency.transpose, 3).product(torch.eye(60, dtype=line.dtype))[0]
+    assert (ends * torch.arange(60)).sum() == pytest.approx(3.0, abs=0.15)
+
+
+@pytest.mark.parametrize(("num_hops", "scales"), [(1, [0, 1]), (5, [0, 1, 2, 4, 5]), (8, [0, 1, 2, 4, 8])])
+def test_scales_stand_side_by_side_with_equal_weight(num_hops, scales):
+    graph = wide_graph()
+    found = smoothed_features(graph, "sym", num_hops, 16, smoothing="scales")
+    parts = torch.cat([smoothed_features(graph, "sym", hops, 16) for hops in scales], dim=1)
+    torch.testing.assert_close(found, torch.nn.functional.normalize(parts), rtol=0, atol=0)
+    assert found.shape == (90, 16 * len(scales))
+
+
+@pytest.mark.parametrize("kind", ["hops", "pagerank", "scales"])
+def test_rows_of_two_graphs_can_be_compared_in_the_directions_of_one(kind):
+    graph = wide_graph()
+    part = graph.without(np.arange(60, 90))
+    whole = smoothed_features(graph, "row", 1, 40, smoothing=kind, basis=part)
+    own = smoothed_features(part, "row", 1, 40, smoothing=kind)
+    source, target = graph.edge_index
+    far = torch.ones(90, dtype=torch.bool)
+    for _ in range(4):  # nodes that no hidden one is within reach of
+        far[60:] = False
+        far[target[~far[source]]] = False
+    same = smoothed_features(part, "row", 1, 40, smoothing=kind, basis=part)
+    assert torch.equal(same, own)
+    assert not torch.allclose(whole, smoothed_features(graph, "row", 1, 40, smoothing=kind), atol=1e-2)
+    torch.testing.assert_close(whole[far], own[far])
+
+
+def test_a_graph_with_smoothed_features_is_named_by_what_they_are_made_of():
+    graph = wide_graph()
+    made = with_smoothed_features(graph, "smoothed")
+    assert torch.equal(made.x, smoothed_features(graph, "sym", 2, 128))
+    assert torch.equal(made.edge_index, graph.edge_index)
+    assert torch.equal(made.labels, graph.labels)
+    digests = [with_smoothed_features(graph, kind).digest for kind in ("hops_sym_2", "hops_row_2", "pagerank_sym_2")]
+    part = graph.without([3])
+    digests += [graph.digest, with_smoothed_features(graph, "smoothed", basis=part).digest]
+    assert len(set(digests)) == 5
+    assert made.digest == digests[0]
+    assert with_smoothed_features(graph, "smoothed", basis=graph).digest == made.digest
+
+
+@pytest.mark.parametrize("kind", ["smooth", "hops_sym", "hops_raw_2", "hops_sym_0", "hops_sym_two", "scales"])
+def test_an_unknown_kind_of_smoothing_is_refused(kind):
+    with pytest.raises(ValueError, match="Expected '"):
+        with_smoothed_features(tiny_graph(), kind)

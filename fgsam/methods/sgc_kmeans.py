@@ -1,0 +1,78 @@
+"""A floor that lets the query nodes of an episode tell about each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import ClassVar
+
+from torch import Tensor
+
+from fgsam.checks import check_positive
+from fgsam.functional.distances import squared_euclidean
+from fgsam.functional.prototypes import class_members, class_prototypes
+from fgsam.graph.graph import Graph
+from fgsam.methods.floors import Floor, Setting, checked_values, features_of, smoothing_settings
+from fgsam.methods.smoothing import Smoothing
+from fgsam.typing import EdgeKind
+
+
+class SGCKMeans(Floor):
+    """Soft k-means over the query nodes of an episode, on smoothed features, starting at the class means.
+
+    In each step a query node is shared among the classes by ``softmax(-distance^2 / temperature)``, and a class mean is
+    taken of its support nodes and these shares. All queries of an episode are seen together, so that this is
+    transductive inference.
+
+    Args:
+        hops: Numbers of smoothing steps to choose from, at least 1.
+        edges: Normalisations to choose from, ``"row"`` and ``"sym"``.
+        temperatures: Softness of the shares to choose from, positive; features have length one.
+        steps: Numbers of steps to choose from, at least 1.
+        dim: Number of directions kept of more than 256 features.
+        smoothing: Ways of smoothing to choose from: ``"hops"``, ``"pagerank"`` and ``"scales"``.
+        num_trials: Settings that are tried, drawn from the candidates; null for all of them.
+
+    Source:
+        Ren et al., Meta-Learning for Semi-Supervised Few-Shot Classification, 2018, Eq. 3 and 4, with the queries in
+        place of unlabelled nodes.
+    """
+
+    uses_queries: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        hops: Sequence[int] = (2, 4, 8),
+        edges: Sequence[EdgeKind] = ("row", "sym"),
+        temperatures: Sequence[float] = (0.1, 0.2, 0.4),
+        steps: Sequence[int] = (3, 10),
+        dim: int = 128,
+        smoothing: Sequence[Smoothing] = ("hops", "pagerank", "scales"),
+        num_trials: int | None = 32,
+    ) -> None:
+        super().__init__(num_trials=num_trials)
+        check_positive(dim=dim)
+        self.smoothings, self.dim = smoothing_settings(smoothing, hops, edges), dim
+        self.temperatures, self.steps = checked_values(temperatures=temperatures), checked_values(steps=steps)
+
+    def candidates(self) -> list[Setting]:
+        """Every combination of smoothing, hops, normalisation, temperature and number of steps."""
+        every = product(self.smoothings, self.temperatures, self.steps)
+        return [{**setting, "temperature": warmth, "num_steps": count} for setting, warmth, count in every]
+
+    def _prepare(self, graph: Graph, setting: Setting) -> Tensor:
+        return features_of(graph, setting, self.dim)
+
+    def _logits(
+        self, setting: Setting, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int, is_query: Tensor
+    ) -> Tensor:
+        rows, asked = self._known[support], self._known[query]
+        members = class_members(support_labels, n_way).to(rows.dtype)
+        sums, sizes = members @ rows, members.sum(-1, keepdim=True)
+        means = class_prototypes(rows, support_labels, n_way)
+        for _ in range(setting["num_steps"]):
+            shares = (-squared_euclidean(asked, means) / setting["temperature"]).softmax(-1)
+            shares = (shares * is_query.unsqueeze(-1)).mT
+            means = (sums + shares @ asked) / (sizes + shares.sum(-1, keepdim=True))
+        return -squared_euclidean(asked, means)
