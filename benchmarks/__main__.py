@@ -13,6 +13,7 @@ NAMES = {
     "first_runs": "learners x optimizers x class splits beside the floors",
     "first_start": "time and memory of loading a graph, without and with its cache",
     "kill_resume": "kill a run at random moments and compare the bits",
+    "learners": "every learner with two optimizers beside the floors and the ceiling",
     "node_classification": "four optimizers on homophilic and heterophilic graphs",
     "optimizer_step": "time and memory of an optimizer's step beside rivals",
     "optimizers": "every optimizer on two graphs, and sparse training",

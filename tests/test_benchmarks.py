@@ -19,9 +19,11 @@ from benchmarks.first_runs import FLOORS, METHODS, OPTIMIZERS, SETTINGS
 from benchmarks.first_runs_report import write_report
 from benchmarks.graph_file import save_graph
 from benchmarks.learner_steps import STAGES
+from benchmarks.learners import page_of as learners_page
 from benchmarks.optimizer_step import RIVALS
 from benchmarks.optimizers import page_of
 from fgsam.data.load import load_graph
+from fgsam.registry import METHODS as LEARNERS
 from fgsam.registry import OPTIMIZERS as RULES
 
 ROOT = Path(__file__).parents[1]
@@ -91,6 +93,44 @@ def test_first_runs_page_pairs_by_split_and_chooses_on_validation(tmp_path: Path
     # With two splits the interval is t(0.975, 1) = 12.706 times half the distance.
     assert "| gpn | adam | 65.0 ± 63.5 | 66.0 ± 76.2 | +11.0 ± 12.7 |  |" in lines
     assert "| gpn | sam | 66.0 ± 63.5 | 67.0 ± 76.2 | +12.0 ± 12.7 | +1.0 ± 0.0 |" in lines
+
+
+@pytest.mark.slow
+def test_the_study_of_learners_runs_every_one(measure: Measure, tmp_path: Path):
+    measure("learners", "--quick", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"))
+    page = (tmp_path / "out" / "learners.md").read_text(encoding="utf-8")
+    assert all(f"| {name} | " in page for name in LEARNERS)
+
+
+def test_sealed_class_splits_need_a_word_and_are_noted(measure: Measure, tmp_path: Path):
+    runs = ("learners", "--quick", "--runs", str(tmp_path), "--methods", "raw_lr")
+    with pytest.raises(SystemExit, match="2"):
+        measure("learners", "--runs", str(tmp_path), "--splits", "10")
+    measure(*runs)
+    assert not (tmp_path / "readings.jsonl").exists()
+    measure(*runs, "--final")
+    measure(*runs, "--final")
+    readings = [json.loads(line) for line in (tmp_path / "readings.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [reading["methods"] for reading in readings] == [["raw_lr"]] * 2
+
+
+def test_the_page_of_learners_pairs_by_split_and_keeps_modes_apart():
+    def arm(method: str, optimizer: str, *accuracies: float | None) -> list[dict[str, Any]]:
+        own = {"graph": "g", "method": method, "optimizer": optimizer, "seconds": 1.0, "ms_per_episode": 2.0}
+        return [{**own, "split": split, "accuracy": accuracy} for split, accuracy in enumerate(accuracies)]
+
+    rows = [
+        *arm("protonet", "adam", 0.60, 0.70, 0.75),
+        *arm("protonet", "fgsam_plus", 0.62, 0.74, None),
+        *arm("raw_lr", "-", 0.50, 0.90, 0.70),
+        *arm("sgc_lr", "-", 0.80, 0.80, 0.85),
+        *arm("sgc_kmeans", "-", 0.90, 0.90, 0.90),
+    ]
+    lines = learners_page(rows, "command").splitlines()
+    assert [line for line in lines if line.startswith("Best")] == ["Best floor: `sgc_lr`.", "Best floor: `sgc_kmeans`."]
+    # With two splits the interval is t(0.975, 1) = 12.706 times half the distance.
+    assert "| protonet | fgsam_plus | 68.0 ± 76.2 | -12.0 ± 76.2 | +3.0 ± 12.7 | 2 | 2.0 |" in lines
+    assert "| sgc_kmeans | - | 90.0 ± 0.0 |  |  | 3 | 2.0 |" in lines
 
 
 @pytest.mark.slow

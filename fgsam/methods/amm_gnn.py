@@ -67,7 +67,7 @@ class AMMGNN(Adapting):
         variant: Variant = "mean",
         strength: float = 0.01,
         num_steps: int = 10,
-        inner_lr: float = 0.1,
+        inner_lr: float = 0.5,
         order: Order = "first",
         num_outputs: int | None = None,
     ) -> None:

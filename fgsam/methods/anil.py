@@ -45,7 +45,7 @@ class ANIL(Method):
         make_encoder: Callable[[], nn.Module],
         *,
         num_steps: int = 10,
-        inner_lr: float = 0.1,
+        inner_lr: float = 0.5,
         order: Order = "second",
         num_outputs: int | None = None,
     ) -> None:

@@ -22,6 +22,6 @@ class MAML(Adapting):
 
     Source:
         Finn et al., Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, 2017, Algorithm 2. On graphs
-        Zhou et al., Meta-GNN: On Few-shot Node Classification in Graph Meta-learning, 2019; steps and step size as in
-        the code released with FGSAM.
+        Zhou et al., Meta-GNN: On Few-shot Node Classification in Graph Meta-learning, 2019, whose code takes ten steps
+        of this size; the code released with FGSAM takes steps of 0.1.
     """

@@ -35,7 +35,7 @@ class MetaSGD(Adapting):
         make_encoder: Callable[[], nn.Module],
         *,
         num_steps: int = 10,
-        inner_lr: float = 0.1,
+        inner_lr: float = 0.5,
         order: Order = "first",
         num_outputs: int | None = None,
     ) -> None:

@@ -1,0 +1,222 @@
+"""Every learner with two optimizers beside the floors and the ceiling, and the package's own learner on more graphs.
+
+Learners keep their defaults; floors choose their settings on the validation bank, and so do the weights of the others.
+Runs are kept in a folder and never computed twice, so the study can be stopped and continued at any time; it goes class
+split by class split. Splits from 5 on are sealed: nothing was developed on them, they need ``--final``, and every
+reading is noted in a log.
+
+    python -m benchmarks learners --runs runs/learners --workers 2 --out docs/results
+    python -m benchmarks learners --runs runs/learners --workers 2 --out docs/results --splits 10 --final
+    python -m benchmarks learners --quick
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import command_line
+from benchmarks.spread import spread
+from benchmarks.study import run_all
+from fgsam.registry import METHODS
+
+GRAPHS = ("coauthor_cs", "corafull_derived", "clothing20")
+OPTIMIZERS = ("adam", "fgsam_plus")
+CEILING = "ceiling"
+NUM_OPEN = 5
+"""Class splits that learners may be developed on; the others are sealed."""
+
+ENCODER = {"name": "gcn", "hidden": 32, "dim": 16, "dropout": 0.5}
+SMOOTHINGS = {"smoothing": ["hops", "pagerank", "scales"], "hops": [1, 2, 4, 8], "num_trials": 32}
+"""Settings that a floor on smoothed features chooses from; more than a learner has, which favours the floors."""
+FLOORS = {"sgc_lr": SMOOTHINGS, "sgc_prototype": SMOOTHINGS}
+LIMITS = {"num_episodes": 500, "val_every": 50, "patience": 3}
+Row = dict[str, Any]
+Scores = dict[int, float]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the study; a floor has the optimizer ``"-"``."""
+
+    graph: str
+    split: int
+    method: str
+    optimizer: str
+
+
+def main() -> None:
+    """Run what is missing, then write the page."""
+    arguments = _arguments()
+    with tempfile.TemporaryDirectory() as scratch:
+        root = arguments.runs or Path(scratch)
+        options = {cell: options_of(cell, is_quick=arguments.quick) for cell in cells_of(arguments)}
+        if arguments.final:
+            _note_reading(arguments.log or root / "readings.jsonl", arguments)
+        limits = {"workers": arguments.workers, "only_finished": arguments.only_finished}
+        finished = run_all(options, _run_one, root, journal=arguments.journal, **limits)
+    page = page_of(list(finished.values()), command_line())
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / "learners.md").write_text(page, encoding="utf-8")
+    else:
+        print(page)
+
+
+def cells_of(arguments: argparse.Namespace) -> Iterator[Cell]:
+    """List the runs, one class split after the other."""
+    for split in range(arguments.first_split, arguments.splits):
+        for graph in ("quick",) if arguments.quick else arguments.graphs:
+            for method in arguments.methods:
+                for optimizer in OPTIMIZERS if METHODS.load(method).is_trained else ("-",):
+                    yield Cell(graph, split, method, optimizer)
+
+
+def options_of(cell: Cell, *, is_quick: bool) -> dict[str, Any]:
+    """Arguments of ``fgsam.run`` for one cell."""
+    options: dict[str, Any] = {
+        **{
+            "graph": cell.graph,
+            "method": {"name": cell.method, **FLOORS.get(cell.method, {})},
+            "encoder": ENCODER,
+            "split": cell.split,
+            "seed": 0,
+        },
+        **{"n_way": 5, "k_shot": 3, "num_query": 10, **LIMITS},
+    }
+    if cell.optimizer != "-":
+        options["optimizer"] = cell.optimizer
+    if is_quick:
+        graph = {"name": "synthetic", "num_nodes": 600, "num_classes": 12, "num_features": 100, "words_per_node": 20}
+        options |= {"graph": graph, "n_way": 2, "num_episodes": 4, "val_episodes": 10, "evaluate": {"num_episodes": 10}}
+    return options
+
+
+def _run_one(cell: Cell, options: dict[str, Any], root: Path) -> Row:
+    import fgsam
+    from fgsam.engine.train import NonFiniteLossError
+
+    try:
+        run = fgsam.run(progress="none", root=str(root), **options)
+    except NonFiniteLossError:
+        return {"accuracy": None, "seconds": 0.0}
+    return {
+        "accuracy": round(run.results["test_accuracy"], 5),
+        "val_accuracy": round(run.results["val_accuracy"], 5),
+        "episodes": run.results["num_episodes"],
+        "seconds": round(run.timing["seconds"], 2),
+        "ms_per_episode": round(run.timing["ms_per_episode"], 2),
+    }
+
+
+def page_of(rows: list[Row], command: str) -> str:
+    """Write a table for each graph and mode, in which the class split is the unit."""
+    hours = sum(row["seconds"] for row in rows) / 3600
+    limits = f"at most {LIMITS['num_episodes']} training episodes, validated every {LIMITS['val_every']}"
+    parts = [
+        f"""# Learners
+
+```
+{command}
+```
+
+5-way 3-shot, 10 queries a class, {limits}, stopped after {LIMITS["patience"]} validations without improvement, best
+weights of three candidates on the whole validation bank; encoder {", ".join(f"{k} {v}" for k, v in ENCODER.items())};
+every learner and optimizer with its defaults, one seed; floors on smoothed features have {SMOOTHINGS["num_trials"]}
+settings to choose from. {len(rows)} runs, {hours:.1f} hours of one core. All arms share class splits, initial weights,
+training episodes, and the banks of 200 validation and 1,000 test episodes.
+
+The unit is the class split: the mean over splits of the mean over test episodes, ± the half-width of the 95 % t
+interval over splits; differences are paired by split. Intervals are not corrected for the number of learners.
+Estimand: this graph, over random class splits. Two modes are kept apart: each query is classified alone, or the
+queries of an episode together. The best floor of a mode is the one with the best mean here, which favours the floors.
+`ceiling` has seen the labels of the test classes, `mlp` no edge at all, `peer_mlp` none while it was trained. Times are
+medians beside other work."""
+    ]
+    for graph in dict.fromkeys(row["graph"] for row in rows):
+        here = [row for row in rows if row["graph"] == graph]
+        for uses_queries, title in ((False, "each query alone"), (True, "queries together")):
+            section = _section(
+                [row for row in here if getattr(METHODS.load(row["method"]), "uses_queries", False) is uses_queries]
+            )
+            parts += [f"\n## {graph}, {title}\n", *section] if section else []
+    return "\n".join(parts) + "\n"
+
+
+def _section(rows: list[Row]) -> list[str]:
+    arms: dict[tuple[str, str], dict[int, Row]] = {}
+    for row in rows:
+        arms.setdefault((row["method"], row["optimizer"]), {})[row["split"]] = row
+    scores = {name: _scores(arm) for name, arm in arms.items()}
+    floors = {name: found for name, found in scores.items() if name[1] == "-" and found}
+    if not floors:
+        return []
+    best = max(floors, key=lambda name: np.mean(list(floors[name].values())))
+    lines = [
+        f"Best floor: `{best[0]}`.\n",
+        "| learner | optimizer | accuracy | - best floor | - adam | class splits | ms an episode |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for (method, optimizer), found in scores.items():
+        gap = "" if (method, optimizer) == best else _difference(found, floors[best])
+        to_adam = _difference(found, scores.get((method, "adam"), {})) if optimizer not in ("-", "adam") else ""
+        ms = np.median([row["ms_per_episode"] for row in arms[method, optimizer].values() if "ms_per_episode" in row])
+        figures = [spread(list(found.values())), gap, to_adam, len(found), f"{ms:.1f}"]
+        lines.append(f"| {method} | {optimizer} | {' | '.join(map(str, figures))} |")
+    return lines
+
+
+def _scores(arm: dict[int, Row]) -> Scores:
+    return {split: 100 * row["accuracy"] for split, row in sorted(arm.items()) if row["accuracy"] is not None}
+
+
+def _difference(scores: Scores, reference: Scores) -> str:
+    return spread([scores[split] - reference[split] for split in sorted(scores.keys() & reference.keys())], "+")
+
+
+def _note_reading(log: Path, arguments: argparse.Namespace) -> None:
+    """Add a line to the log of readings of sealed class splits."""
+    reading = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command_line(),
+        "graphs": arguments.graphs,
+        "splits": [arguments.first_split, arguments.splits],
+        "methods": arguments.methods,
+    }
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(reading) + "\n")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, help="folder of the runs; finished ones are only read")
+    parser.add_argument("--journal", type=Path, help="file of finished rows, by default in the folder of the runs")
+    parser.add_argument("--out", type=Path, help="folder for learners.md")
+    parser.add_argument("--graphs", nargs="+", default=list(GRAPHS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--first-split", type=int, default=0)
+    parser.add_argument("--splits", type=int, default=NUM_OPEN, help="class splits up to this one, itself left out")
+    parser.add_argument("--final", action="store_true", help="read sealed class splits, and note it")
+    parser.add_argument("--log", type=Path, help="log of such readings, by default in the folder of the runs")
+    parser.add_argument("--only-finished", action="store_true", help="compute nothing, report what is there")
+    parser.add_argument("--quick", action="store_true", help="a tiny generated graph, one split")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.splits = 1
+    if arguments.splits > NUM_OPEN and not arguments.final and not arguments.only_finished:
+        parser.error(f"splits from {NUM_OPEN} on are sealed: add --final, which notes the reading, or lower --splits")
+    return arguments
+
+
+if __name__ == "__main__":
+    main()
