@@ -106,6 +106,7 @@ METHODS = Registry(
         "sgc_prototype": "fgsam.methods.floors:SGCPrototype",
         "sgc_kmeans": "fgsam.methods.sgc_kmeans:SGCKMeans",
         "label_propagation": "fgsam.methods.label_propagation:LabelPropagation",
+        "smooth_clusters": "fgsam.methods.smooth_clusters:SmoothClusters",
         "untrained": "fgsam.methods.untrained:Untrained",
         "peer_mlp": "fgsam.methods.peer_mlp:PeerMLP",
         "mlp": "fgsam.methods.mlp:MLP",

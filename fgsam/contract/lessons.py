@@ -34,7 +34,7 @@ def what_the_engine_asks_is_declared(subject: Subject) -> None:
     expect((method.learns_from == "episodes") == issubclass(method, Method), "only a Method learns from episodes")
     flags = [getattr(method, name) for name in ("adapts", "trains_on_edges", "tests_on_edges")]
     expect(all(isinstance(flag, bool) for flag in flags), "'adapts' and '..._on_edges' should be True or False")
-    expect(method.num_given in (1, 2), f"'num_given' should be 1 or 2, and is {method.num_given!r}")
+    expect(method.num_given in (1, 2, 3), f"'num_given' should be 1, 2 or 3, and is {method.num_given!r}")
     for name, option in read_options(method, num_given=method.num_given).entries.items():
         expect(option.default is not REQUIRED, f"option '{name}' should have a default")
         expect(bool(option.text), f"option '{name}' should be described under 'Args:' in the docstring")

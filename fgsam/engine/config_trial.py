@@ -60,12 +60,15 @@ def _trials(config: RunConfig) -> Iterator[tuple[str, Callable[[Any], Any]]]:
 
 
 def _given(entry: Any, config: RunConfig, make_encoder: Callable[[], Any]) -> list[Any]:
-    """What the engine would give a method: an encoder, and a number of classes or class ids where it wants them."""
+    """What the engine would give a method: an encoder, and where it wants them classes and a graph."""
     if not config.is_trained:
         return []
+    from fgsam.graph.graph import Graph
+
     if isinstance(config, NodeConfig):
         return [make_encoder, 2]
-    return [make_encoder, [0, 1]][: getattr(entry, "num_given", 1)]
+    graph = Graph.from_arrays([[1.0]], [[0], [0]], [0], directed=False)
+    return [make_encoder, [0, 1], graph][: getattr(entry, "num_given", 1)]
 
 
 def _make_optimizer(entry: Any, config: RunConfig, params: list[Any], base: Any) -> None:

@@ -72,8 +72,10 @@ class Data:
         }
 
     def given(self, method: type[Learner]) -> list[Any]:
-        """What the constructor of a learner is given beside the encoder: class ids, where it asks for them."""
-        return [self._taught(method.learns_from)] if method.num_given == 2 else []
+        """What the constructor of a learner is given beside the encoder: class ids and the graph, where it asks."""
+        if method.num_given == 1:
+            return []
+        return [self._taught(method.learns_from), self.train_graph][: method.num_given - 1]
 
     def task(self, method: Learner) -> EpisodeTask | PretrainingTask:
         """What a trainer minimises, and chooses by.

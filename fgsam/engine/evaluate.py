@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -81,14 +81,17 @@ class BankScorer:
     def _embedded(self, method: Learner) -> Iterator[Tensor]:
         if self._fields is None:
             encoder = cast(Encoder, method.encoder)
-            self._fields = chunked_fields(encoder, self.graph, self.bank.nodes, peer=not method.tests_on_edges)
+            unseen = not method.tests_on_edges
+            self._fields = chunked_fields(encoder, self.graph, self.bank.nodes, peer=unseen, make=method.field)
         rows = represented(method, self._fields)
         for part in self.bank.batches(EPISODES_AT_ONCE):
             support = tuple(values[self._support[part]] for values in rows)
             query = tuple(values[self._query[part]] for values in rows)
-            logits = method.logits(support, self._support_labels, query, self.bank.n_way)
+            labels = self._query_labels[part]
+            counts = {"is_query": labels >= 0} if method.uses_queries else {}
+            logits = method.logits(support, self._support_labels, query, self.bank.n_way, **counts)
             check_scores(method, logits, "episode")
-            yield logits.argmax(-1) == self._query_labels[part]
+            yield logits.argmax(-1) == labels
 
     def _adapted(self, method: Learner) -> Iterator[Tensor]:
         width = self._query_labels.shape[-1]
@@ -132,9 +135,10 @@ def check_scores(method: nn.Module, logits: Tensor, place: str) -> None:
         place: What they are for, in the singular: ``"episode"``.
     """
     if not bool(logits.isfinite().all()):
+        knobs = "method.inner_lr or optimizer.lr" if getattr(method, "adapts", False) else "optimizer.lr"
         raise RuntimeError(
             f"Expected finite scores from {type(method).__name__} on every {place} (got NaN or infinity). "
-            "The weights have diverged: lower optimizer.lr, or look at the features of the graph."
+            f"The weights have diverged: lower {knobs}, or look at the features of the graph."
         )
 
 
@@ -144,7 +148,9 @@ def represented(method: Learner, fields: Sequence[Field]) -> tuple[Tensor, ...]:
     return tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
 
 
-def chunked_fields(encoder: Encoder, graph: Graph, nodes: Tensor, *, peer: bool = False) -> list[Field]:
+def chunked_fields(
+    encoder: Encoder, graph: Graph, nodes: Tensor, *, peer: bool = False, make: Callable[..., Field] | None = None
+) -> list[Field]:
     """Build the fields that an encoder needs for many nodes.
 
     Built-in encoders read sparse rows and get one field. Others get dense rows, so their nodes are halved until the
@@ -155,11 +161,12 @@ def chunked_fields(encoder: Encoder, graph: Graph, nodes: Tensor, *, peer: bool 
         graph: The graph.
         nodes: Node ids, shape ``[num_targets]``, at least one.
         peer: Build fields of zero hops.
+        make: Builds a field of some nodes, as :meth:`fgsam.methods.base.Learner.field`; that of the encoder by default.
 
     Returns:
         Fields whose targets, one field after the other, are ``nodes``.
     """
-    field = field_of(encoder, graph, nodes, peer=peer)
+    field = make(graph, nodes, peer=peer) if make else field_of(encoder, graph, nodes, peer=peer)
     if not encoder.densifies or len(nodes) == 1:
         return [field]
     width = torch.finfo(graph.dtype).bits // 8
@@ -167,7 +174,7 @@ def chunked_fields(encoder: Encoder, graph: Graph, nodes: Tensor, *, peer: bool 
         return [field]
     half = len(nodes) // 2
     halves = (nodes[:half], nodes[half:])
-    return [chunk for part in halves for chunk in chunked_fields(encoder, graph, part, peer=peer)]
+    return [chunk for part in halves for chunk in chunked_fields(encoder, graph, part, peer=peer, make=make)]
 
 
 def floor_hits(floor: Floor, bank: EpisodeBank) -> Tensor:

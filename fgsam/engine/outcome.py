@@ -241,7 +241,8 @@ class Run:
             if learner.adapts:
                 return _adapted(learner, graph, support, labels, query, n_way)
             nodes, places = torch.unique(torch.cat([support, query]), return_inverse=True)
-            fields = chunked_fields(learner.encoder, graph, nodes, peer=not learner.tests_on_edges)
+            unseen = not learner.tests_on_edges
+            fields = chunked_fields(learner.encoder, graph, nodes, peer=unseen, make=learner.field)
             rows = [values[places] for values in represented(learner, fields)]
             known, asked = tuple(r[: len(support)] for r in rows), tuple(r[len(support) :] for r in rows)
             logits: Tensor = learner.logits(known, labels.to(graph.device), asked, n_way)

@@ -39,7 +39,11 @@ class Learner(nn.Module, ABC):
             once for all episodes; each episode is scored on its own field.
         trains_on_edges: Whether the field of a training step has hops.
         tests_on_edges: Whether the field of an evaluation has hops.
-        num_given: Arguments of the constructor that the engine supplies: 1, or 2 with the class ids it learns from.
+        uses_queries: Whether the query nodes of an episode tell about each other (transductive inference). Compare
+            such a learner with its like only. Its ``logits`` take ``is_query`` too, of the shape of the query nodes:
+            False where one is only repeated to fill its row; by default all count.
+        num_given: Arguments of the constructor that the engine supplies: 1, or 2 with the class ids it learns from, or
+            3 with the graph that training sees.
     """
 
     is_trained: ClassVar[bool] = True
@@ -47,6 +51,7 @@ class Learner(nn.Module, ABC):
     adapts: ClassVar[bool] = False
     trains_on_edges: ClassVar[bool] = True
     tests_on_edges: ClassVar[bool] = True
+    uses_queries: ClassVar[bool] = False
     num_given: ClassVar[int] = 1
 
     def __init__(self, make_encoder: Callable[[], nn.Module]) -> None:

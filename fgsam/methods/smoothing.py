@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from typing import Literal, cast, get_args
@@ -80,8 +81,18 @@ def smoothed_features(
     edges = edges if num_hops else "raw"
     # Graphs of two types may share a digest, but weights are computed in the graph's own.
     key = (graph.digest, basis.digest, smoothing if num_hops else "hops", edges, num_hops, dim, graph.dtype)
+    return remembered(key, lambda: _compute(graph, edges, num_hops, dim, smoothing, basis))
+
+
+def remembered(key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
+    """Give what was made for a key before, or make it; the oldest is dropped when too much is kept.
+
+    Args:
+        key: All that it is made of: digests of graphs, options.
+        make: Makes it.
+    """
     if key not in _cache:
-        _cache[key] = _compute(graph, edges, num_hops, dim, smoothing, basis)
+        _cache[key] = make()
         while len(_cache) > 1 and sum(rows.numel() * rows.element_size() for rows in _cache.values()) > CACHE_BYTES:
             _cache.popitem(last=False)
     _cache.move_to_end(key)
@@ -203,7 +214,7 @@ def _compute(graph: Graph, edges: EdgeKind, num_hops: int, dim: int, smoothing: 
 
 
 def _smoothed_matrix(graph: Graph, edges: EdgeKind, num_hops: int, smoothing: Smoothing) -> Chain:
-    return Chain((*_hops(graph, edges, num_hops, smoothing), _sparse_unit_rows(graph.x)))
+    return Chain((*_hops(graph, edges, num_hops, smoothing), sparse_unit_rows(graph.x)))
 
 
 def _hops(graph: Graph, edges: EdgeKind, num_hops: int, smoothing: Smoothing) -> tuple[Products, ...]:
@@ -227,7 +238,8 @@ def _unit_rows(rows: Tensor) -> Tensor:
     return torch.nn.functional.normalize(rows, dim=-1)
 
 
-def _sparse_unit_rows(x: Tensor | SparseMatrix) -> SparseMatrix:
+def sparse_unit_rows(x: Tensor | SparseMatrix) -> SparseMatrix:
+    """Bring the rows of features to length one, rows of zeros left out; float32."""
     rows = x.scipy() if isinstance(x, SparseMatrix) else scipy.sparse.csr_array(x.numpy())
     lengths = scipy.sparse.linalg.norm(rows, axis=1)
     lengths[lengths == 0] = 1.0

@@ -46,6 +46,17 @@ class Encoder(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has to define forward(field)")
 
 
+class NoEncoder(Encoder):
+    """Embeds nothing, for a learner that reads features itself."""
+
+    num_hops = 0
+    dim = 0
+
+    def forward(self, field: Field) -> Tensor:
+        """Give rows without entries, shape ``[field.num_targets, 0]``."""
+        return field.dense_x()[: field.num_targets, :0]
+
+
 def is_built_in(module: nn.Module) -> TypeGuard[Encoder]:
     """Whether a module is one of this package's own encoders, which are exact and have a peer by construction."""
     return isinstance(module, Encoder) and type(module).__module__.startswith("fgsam.nn.") and not module.densifies

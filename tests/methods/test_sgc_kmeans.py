@@ -7,7 +7,7 @@ import torch
 from fgsam.episodes.bank import EpisodeBank
 from fgsam.episodes.sampler import EpisodeSampler
 from fgsam.methods.floors import SGCPrototype
-from fgsam.methods.sgc_kmeans import SGCKMeans
+from fgsam.methods.sgc_kmeans import SGCKMeans, balanced
 from fgsam.methods.smoothing import smoothed_features
 from fgsam.registry import METHODS
 from tests.methods.tiny import tiny_graph
@@ -28,28 +28,44 @@ def uneven_bank() -> EpisodeBank:
 
 
 def fitted(**options: object) -> SGCKMeans:
-    single = {"hops": [2], "edges": ["row"], "temperatures": [0.3], "steps": [4], "smoothing": ["hops"], **options}
-    floor = SGCKMeans(**single)  # type: ignore[arg-type]
+    single = {
+        "hops": [2],
+        "edges": ["row"],
+        "temperatures": [0.3],
+        "steps": [4],
+        "smoothing": ["hops"],
+        "balances": [0.0],
+    }
+    floor = SGCKMeans(**{**single, **options})  # type: ignore[arg-type]
     floor.fit(tiny_graph(), tiny_bank())
     return floor
 
 
-def test_each_step_moves_the_means_to_their_shares_of_the_queries():
-    floor, rows = fitted(), smoothed_features(tiny_graph(), "row", 2, 128).double().numpy()
+@pytest.mark.parametrize("balance", [0.0, 0.7])
+def test_each_step_moves_the_means_to_their_shares_of_the_queries(balance: float):
+    floor, rows = fitted(balances=[balance]), smoothed_features(tiny_graph(), "row", 2, 128).double().numpy()
+
+    def scores(queries: np.ndarray, means: list[np.ndarray]) -> np.ndarray:
+        found = np.array([[-((row - mean) ** 2).sum() / 0.3 for mean in means] for row in queries])
+        for _ in range(3):
+            shares = np.exp(found) / np.exp(found).sum(1, keepdims=True)
+            found = found - balance * np.log((shares.sum(0) + 0.5) / (len(queries) / 3 + 0.5))
+        return found
+
     for episode in tiny_bank():
+        queries = rows[episode.query.tolist()]
         means = [rows[episode.support[episode.support_labels == c].tolist()].mean(0) for c in range(3)]
         for _ in range(4):
             sums, sizes = np.array(means) * 0, np.zeros(3)
             for node, label in zip(episode.support.tolist(), episode.support_labels.tolist(), strict=True):
                 sums[label] += rows[node]
                 sizes[label] += 1
-            for node in episode.query.tolist():
-                weights = np.exp([-((rows[node] - mean) ** 2).sum() / 0.3 for mean in means])
-                sums += np.outer(weights / weights.sum(), rows[node])
+            for row, found in zip(queries, scores(queries, means), strict=True):
+                weights = np.exp(found)
+                sums += np.outer(weights / weights.sum(), row)
                 sizes += weights / weights.sum()
             means = list(sums / sizes[:, None])
-        queries = rows[episode.query.tolist()]
-        expected = [int(np.argmin([((row - mean) ** 2).sum() for mean in means])) for row in queries]
+        expected = scores(queries, means).argmax(1).tolist()
         assert floor.predict(episode.support, episode.support_labels, episode.query, 3).tolist() == expected
 
 
@@ -88,11 +104,24 @@ def test_queries_help_where_supports_are_few():
     assert floor.score(tiny_bank(7)).mean() > plain.score(tiny_bank(7)).mean()
 
 
+def test_a_balance_pulls_classes_to_equal_sizes():
+    scores, counts = torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.5, 0.0], [0.0, 9.0]]), torch.ones(4, 1)
+    sizes = [(balanced(scores, counts, balance).softmax(-1)[:3]).sum(0)[0] for balance in (0.0, 0.5, 2.0)]
+    assert sizes[0] > sizes[1] > sizes[2]
+    assert torch.equal(balanced(scores, counts, 0.0), scores)
+    alone = balanced(scores[:3], counts[:3], 1.0)
+    hidden = balanced(scores, torch.tensor([[1.0], [1.0], [1.0], [0.0]]), 1.0)
+    assert torch.equal(hidden[:3], alone)
+
+
 def test_it_takes_as_many_trials_as_logistic_regression_by_default():
     assert len(SGCKMeans().trials()) == 32
 
 
-@pytest.mark.parametrize("options", [{"temperatures": [0.0]}, {"steps": [0]}, {"steps": []}, {"dim": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [{"temperatures": [0.0]}, {"steps": [0]}, {"steps": []}, {"dim": 0}, {"balances": [-1.0]}, {"balances": []}],
+)
 def test_impossible_options_are_refused(options):
     with pytest.raises(ValueError, match="Expected '"):
         SGCKMeans(**options)
