@@ -35,7 +35,7 @@ class NodeBatches:
         self.batch_size = batch_size
         self._all = NodeBatch(nodes, labels)
         self._fields: dict[bool, Field] = {}
-        self._order: tuple[tuple[str | int, ...], np.ndarray] = ((), np.zeros(0, dtype=np.int64))
+        self._orders: dict[tuple[str | int, ...], tuple[int, np.ndarray]] = {}  # of the newest epoch, by stream
 
     def draw(self, stream: Sequence[str | int], step: int) -> NodeBatch:
         """Take the batch of one step, counted from 1; it depends on the stream and the step alone."""
@@ -43,10 +43,11 @@ class NodeBatches:
             return self._all
         num_nodes = len(self._all.nodes)
         epoch, place = divmod(step - 1, -(-num_nodes // self.batch_size))
-        if self._order[0] != (*stream, epoch):
+        key = tuple(stream)
+        if key not in self._orders or self._orders[key][0] != epoch:
             rng = generator("batches", *stream, epoch)
-            self._order = ((*stream, epoch), rng.random(num_nodes).argsort(kind="stable"))
-        chosen = self._order[1][place * self.batch_size : (place + 1) * self.batch_size]
+            self._orders[key] = epoch, rng.random(num_nodes).argsort(kind="stable")
+        chosen = self._orders[key][1][place * self.batch_size : (place + 1) * self.batch_size]
         return NodeBatch(self._all.nodes[chosen], self._all.labels[chosen])
 
     def field(self, build: Callable[[bool], Field], batch: NodeBatch, *, peer: bool) -> Field:

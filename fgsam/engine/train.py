@@ -352,8 +352,9 @@ class Trainer:
         if saved is not None and saved.is_file():
             good = f" The last good checkpoint is {saved}."
         special = "".join(self.task.describe(batch) for batch in batches.values())
+        inner = " Inner steps may be too long, too: lower inner_lr." if getattr(self.method, "adapts", False) else ""
         return NonFiniteLossError(
-            f"Stopped in {self.unit} {step} ({special}weight norm {float(norm(params)):.4g}): {error}{good}"
+            f"Stopped in {self.unit} {step} ({special}weight norm {float(norm(params)):.4g}): {error}{inner}{good}"
         )
 
     def _tell(self, event: str) -> None:

@@ -121,7 +121,7 @@ class AMMGNN(Adapting):
                 f"Expected an episode of at least {DRAWN} nodes for variant='tlp' (got {num_nodes}). "
                 "Raise n_way, k_shot or num_query, or take variant='mean'."
             )
-        if self.training:
+        if torch.is_grad_enabled():  # a peer pass may be in evaluation mode, and has to draw what the other drew
             return torch.randperm(num_nodes)[:DRAWN]
         return torch.from_numpy(generator("attributes", num_nodes, turn).permutation(num_nodes)[:DRAWN])
 

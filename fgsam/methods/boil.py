@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Callable
 
-from fgsam.functional.inner import Weights
+from torch import Tensor, nn
+
+from fgsam.functional.inner import Order, Weights
 from fgsam.functional.prototypes import class_prototypes
 from fgsam.graph.field import Field
 from fgsam.graph.stacked import StackedFields
@@ -31,6 +33,17 @@ class BOIL(Adapting):
         Oh et al., BOIL: Towards Representation Change for Few-shot Learning, 2021, Eq. 2, for ``num_outputs``. The
         class means are this package's reading.
     """
+
+    def __init__(
+        self,
+        make_encoder: Callable[[], nn.Module],
+        *,
+        num_steps: int = 10,
+        inner_lr: float = 0.1,
+        order: Order = "first",
+        num_outputs: int | None = None,
+    ) -> None:
+        super().__init__(make_encoder, num_steps=num_steps, inner_lr=inner_lr, order=order, num_outputs=num_outputs)
 
     def start(
         self, encoder: Weights, support: Field | StackedFields, labels: Tensor, n_way: int

@@ -57,7 +57,7 @@ class LabelPropagation(Floor):
         members = class_members(support_labels, n_way).float()
         shares = (members / members.sum(-1, keepdim=True)).mT.expand(*support.shape, n_way)
         every = (support, query, shares.flatten(-2))
-        flat = [rows.reshape(-1, rows.shape[-1]) for rows in every]
+        flat = [(rows if rows.dim() > 1 else rows.unsqueeze(0)).flatten(0, -2) for rows in every]
         parts = zip(*(torch.split(rows, max(1, _COLUMNS // n_way)) for rows in flat), strict=True)
         found = [_reached(self._known, *few, n_way=n_way) for few in parts]
         return torch.cat(found).view(*query.shape, n_way)

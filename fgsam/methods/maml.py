@@ -23,5 +23,5 @@ class MAML(Adapting):
     Source:
         Finn et al., Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, 2017, Algorithm 2. On graphs
         Zhou et al., Meta-GNN: On Few-shot Node Classification in Graph Meta-learning, 2019, whose code takes ten steps
-        of this size; the code released with FGSAM takes steps of 0.1.
+        of 0.5; the code released with FGSAM takes steps of 0.1.
     """

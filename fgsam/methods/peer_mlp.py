@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import Tensor
-
-from fgsam.functional.distances import squared_euclidean
-from fgsam.functional.prototypes import class_prototypes
-from fgsam.graph.field import Field
-from fgsam.methods.base import Method
+from fgsam.methods.protonet import ProtoNet
 
 
-class PeerMLP(Method):
+class PeerMLP(ProtoNet):
     """A prototypical network whose encoder sees edges in validation and test only.
 
     Both passes of FGSAM then read the same field, and differ in dropout alone.
@@ -25,13 +20,3 @@ class PeerMLP(Method):
     """
 
     trains_on_edges: ClassVar[bool] = False
-
-    def represent(self, field: Field) -> tuple[Tensor, ...]:
-        """Embed the targets: one tensor of shape ``[num_targets, dim]``."""
-        return (self.encoder(field),)
-
-    def logits(
-        self, support: tuple[Tensor, ...], support_labels: Tensor, query: tuple[Tensor, ...], n_way: int
-    ) -> Tensor:
-        """Score by distance to the class means, shape ``[..., num_query, n_way]``."""
-        return -squared_euclidean(query[0], class_prototypes(support[0], support_labels, n_way))

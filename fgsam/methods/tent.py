@@ -74,7 +74,7 @@ class TENT(Method):
 
     Source:
         Wang et al., Task-Adaptive Few-shot Node Classification, 2022, and its public code; the equations of the paper
-        were not at hand, the text above is what the code has after its faults are mended.
+        were not at hand: this is what the code has after its faults are mended.
     """
 
     adapts: ClassVar[bool] = True

@@ -31,8 +31,8 @@ def test_product_equals_a_difference_of_gradients(learner, encoder):
     options = {key: value for key, value in smooth.items() if key in named}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        classes = [list(range(6))][: made.num_given - 1]
-        method = made(lambda: entry(graph.num_features, **dropout), *classes, **options).double()
+        given = [list(range(6)), graph][: made.num_given - 1]
+        method = made(lambda: entry(graph.num_features, **dropout), *given, **options).double()
         probe = [torch.randn_like(p) for p in method.parameters()]
     episode = EpisodeSampler(graph.labels, range(6), **SHAPE).draw(generator("episode"))
     field = method.field(graph, episode.nodes)
