@@ -97,9 +97,11 @@ def scale(grads: Grads, factor: float | Tensor | Sequence[float | Tensor | None]
     """
     present = [grad for grad in grads if grad is not None]
     if not isinstance(factor, Sequence):
-        return _spread(grads, list(torch._foreach_mul(present, factor)) if present else [])
+        products = list(torch._foreach_mul(present, factor)) if present else []
+        # A number alone, unlike one with dimensions, would take on the type of its factor.
+        return _spread(grads, [product.to(grad.dtype) for grad, product in zip(present, products, strict=True)])
     own = [one for one, grad in zip(factor, grads, strict=True) if grad is not None and one is not None]
-    return _spread(grads, [grad * one for grad, one in zip(present, own, strict=True)])
+    return _spread(grads, [(grad * one).to(grad.dtype) for grad, one in zip(present, own, strict=True)])
 
 
 def add(first: Grads, second: Grads, *, alpha: float = 1.0) -> Grads:
@@ -161,7 +163,7 @@ def add_scaled(first: Grads, second: Grads, factor: Factor) -> Grads:
 def add_scaled_(first: Grads, second: Grads, factor: Factor) -> Grads:
     """Write ``first + factor * second`` into the tensors of ``first``; see ``add_scaled``."""
     return [
-        a if b is None or f is None else b * f if a is None else a.addcmul_(b, _like(f, b))
+        a if b is None or f is None else (b * f).to(b.dtype) if a is None else a.addcmul_(b, _like(f, b))
         for a, b, f in zip(first, second, _each(factor, first), strict=True)
     ]
 

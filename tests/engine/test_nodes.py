@@ -329,7 +329,7 @@ def test_a_class_without_training_node_is_told(caplog):
         (["graph.setting=inductive"], r"Expected no 'graph.setting'"),
         (["method.name=raw_lr"], r"'method.name' to be a classifier of task=node_classification .*of task=few_shot"),
         (["method.name=gnp"], r"known classifier or 'package.module:Class'"),
-        (["method.variant=fgsam"], r"classifier 'classifier' has .*Known by gpn"),
+        (["method.variant=fgsam"], r"classifier 'classifier' has .*Known by amm_gnn, gpn"),
         (["dataset.split=published"], r"'dataset.split' to be a valid integer"),
         (["dataset.split=-1"], r"greater than or equal to 0"),
         (["train.batch_size=0"], r"'train.batch_size'"),

@@ -171,3 +171,10 @@ def test_copies_take_values_and_keep_memory():
     assert all(torch.equal(t, 2 * source) for t, source in zip(tensors, sources, strict=True))
     assert [t.data_ptr() for t in tensors] == pointers
     copy_each_([], [])
+
+
+def test_numbers_without_dimensions_keep_their_type():
+    one, factor = torch.tensor(2.0), torch.tensor(0.5, dtype=torch.float64)
+    assert [grad.dtype for grad in add_scaled_([None], [one], [factor])] == [torch.float32]
+    assert [grad.dtype for grad in scale([one], [factor])] == [torch.float32]
+    assert [grad.dtype for grad in scale([one], factor)] == [torch.float32]
