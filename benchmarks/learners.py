@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ import numpy as np
 
 from benchmarks.harness import command_line
 from benchmarks.spread import spread
-from benchmarks.study import run_all
+from benchmarks.study import QUICK_GRAPH, publish, run_study, study_parser
 from fgsam.registry import METHODS
 
 GRAPHS = ("coauthor_cs", "corafull_derived", "clothing20")
@@ -56,19 +55,11 @@ class Cell:
 def main() -> None:
     """Run what is missing, then write the page."""
     arguments = _arguments()
-    with tempfile.TemporaryDirectory() as scratch:
-        root = arguments.runs or Path(scratch)
-        options = {cell: options_of(cell, is_quick=arguments.quick) for cell in cells_of(arguments)}
-        if arguments.final:
-            _note_reading(arguments.log or root / "readings.jsonl", arguments)
-        limits = {"workers": arguments.workers, "only_finished": arguments.only_finished}
-        finished = run_all(options, _run_one, root, journal=arguments.journal, **limits)
-    page = page_of(list(finished.values()), command_line())
-    if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "learners.md").write_text(page, encoding="utf-8")
-    else:
-        print(page)
+    options = {cell: options_of(cell, is_quick=arguments.quick) for cell in cells_of(arguments)}
+    if arguments.final:
+        _note_reading(arguments.log or arguments.runs / "readings.jsonl", arguments)
+    rows = list(run_study(arguments, options, _run_one).values())
+    publish(page_of(rows, command_line()), arguments.out, "learners.md")
 
 
 def cells_of(arguments: argparse.Namespace) -> Iterator[Cell]:
@@ -82,21 +73,16 @@ def cells_of(arguments: argparse.Namespace) -> Iterator[Cell]:
 
 def options_of(cell: Cell, *, is_quick: bool) -> dict[str, Any]:
     """Arguments of ``fgsam.run`` for one cell."""
+    method = {"name": cell.method, **FLOORS.get(cell.method, {})}
     options: dict[str, Any] = {
-        **{
-            "graph": cell.graph,
-            "method": {"name": cell.method, **FLOORS.get(cell.method, {})},
-            "encoder": ENCODER,
-            "split": cell.split,
-            "seed": 0,
-        },
+        **{"graph": cell.graph, "method": method, "encoder": ENCODER, "split": cell.split, "seed": 0},
         **{"n_way": 5, "k_shot": 3, "num_query": 10, **LIMITS},
     }
     if cell.optimizer != "-":
         options["optimizer"] = cell.optimizer
     if is_quick:
-        graph = {"name": "synthetic", "num_nodes": 600, "num_classes": 12, "num_features": 100, "words_per_node": 20}
-        options |= {"graph": graph, "n_way": 2, "num_episodes": 4, "val_episodes": 10, "evaluate": {"num_episodes": 10}}
+        limits = {"num_episodes": 4, "val_episodes": 10, "evaluate": {"num_episodes": 10}}
+        options |= {"graph": QUICK_GRAPH, "n_way": 2, **limits}
     return options
 
 
@@ -144,9 +130,7 @@ medians beside other work."""
     for graph in dict.fromkeys(row["graph"] for row in rows):
         here = [row for row in rows if row["graph"] == graph]
         for uses_queries, title in ((False, "each query alone"), (True, "queries together")):
-            section = _section(
-                [row for row in here if getattr(METHODS.load(row["method"]), "uses_queries", False) is uses_queries]
-            )
+            section = _section([row for row in here if METHODS.load(row["method"]).uses_queries is uses_queries])
             parts += [f"\n## {graph}, {title}\n", *section] if section else []
     return "\n".join(parts) + "\n"
 
@@ -197,24 +181,20 @@ def _note_reading(log: Path, arguments: argparse.Namespace) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, help="folder of the runs; finished ones are only read")
-    parser.add_argument("--journal", type=Path, help="file of finished rows, by default in the folder of the runs")
-    parser.add_argument("--out", type=Path, help="folder for learners.md")
+    parser = study_parser(__doc__, pages="learners.md", quick="a tiny generated graph, one split")
     parser.add_argument("--graphs", nargs="+", default=list(GRAPHS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--first-split", type=int, default=0)
     parser.add_argument("--splits", type=int, default=NUM_OPEN, help="class splits up to this one, itself left out")
     parser.add_argument("--final", action="store_true", help="read sealed class splits, and note it")
     parser.add_argument("--log", type=Path, help="log of such readings, by default in the folder of the runs")
-    parser.add_argument("--only-finished", action="store_true", help="compute nothing, report what is there")
-    parser.add_argument("--quick", action="store_true", help="a tiny generated graph, one split")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.splits = 1
     if arguments.splits > NUM_OPEN and not arguments.final and not arguments.only_finished:
         parser.error(f"splits from {NUM_OPEN} on are sealed: add --final, which notes the reading, or lower --splits")
+    if arguments.final and arguments.runs is None and arguments.log is None:
+        parser.error("--final wants a place for the log of the reading: add --log or --runs")
     return arguments
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -31,7 +30,7 @@ from scipy import stats
 
 from benchmarks.harness import command_line, interleave, write_json
 from benchmarks.spread import spread
-from benchmarks.study import run_all
+from benchmarks.study import publish, run_study, study_parser
 
 GRAPHS = (
     *("texas", "wisconsin", "cornell", "chameleon_filtered", "squirrel_filtered", "cora", "citeseer", "cora_ml"),
@@ -79,19 +78,14 @@ class Difference(NamedTuple):
 def main() -> None:
     """Run what is missing, measure times, then write page and figures."""
     arguments = _arguments()
-    with tempfile.TemporaryDirectory() as scratch:
-        options = {cell: options_of(cell, is_quick=arguments.quick) for cell in cells_of(arguments)}
-        limits = {"workers": arguments.workers, "only_finished": arguments.only_finished}
-        rows = run_all(options, _run_one, arguments.runs or Path(scratch), journal=arguments.journal, **limits)
-    found = chosen_of(list(rows.values()))
+    options = {cell: options_of(cell, is_quick=arguments.quick) for cell in cells_of(arguments)}
+    rows = list(run_study(arguments, options, _run_one).values())
+    found = chosen_of(rows)
     times = _times(arguments, list(found))
-    page = page_of(found, times, list(rows.values()), command_line())
-    if not arguments.out:
-        print(page)
-        return
-    flat = [row for arms in found.values() for arm in arms.values() for row in arm.values()]
-    write_json(arguments.out / "node_classification.json", flat, times=times)
-    (arguments.out / "node_classification.md").write_text(page, encoding="utf-8")
+    publish(page_of(found, times, rows, command_line()), arguments.out, "node_classification.md")
+    if arguments.out:
+        flat = [row for arms in found.values() for arm in arms.values() for row in arm.values()]
+        write_json(arguments.out / "node_classification.json", flat, times=times)
 
 
 def cells_of(arguments: argparse.Namespace) -> Iterator[Cell]:
@@ -286,16 +280,11 @@ def _stepper(options: dict[str, Any]) -> Any:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, help="folder of the runs; finished ones are only read")
-    parser.add_argument("--journal", type=Path, help="file of finished rows, by default in the folder of the runs")
-    parser.add_argument("--out", type=Path, help="folder for node_classification.md and .json")
+    pages = "node_classification.md and .json"
+    parser = study_parser(__doc__, pages=pages, quick="a tiny generated graph, two splits")
     parser.add_argument("--graphs", nargs="+", default=list(GRAPHS))
-    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--splits", type=int, default=10)
-    parser.add_argument("--only-finished", action="store_true", help="compute nothing, report what is there")
     parser.add_argument("--new-times", action="store_true", help="measure the times anew")
-    parser.add_argument("--quick", action="store_true", help="a tiny generated graph, two splits")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.graphs, arguments.splits = ["quick"], 2

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy as np
 
 from benchmarks.harness import command_line
 from benchmarks.spread import spread
-from benchmarks.study import run_all
+from benchmarks.study import QUICK_GRAPH, publish, run_study, study_parser
 from fgsam.registry import OPTIMIZERS
 
 GRAPHS = ("coauthor_cs", "corafull_derived")
@@ -64,17 +63,10 @@ class Cell:
 def main() -> None:
     """Run what is missing, then write the page."""
     arguments = _arguments()
-    with tempfile.TemporaryDirectory() as scratch:
-        options = {cell: options_of(cell, is_quick=arguments.quick) for cell in cells_of(arguments)}
-        limits = {"workers": arguments.workers, "only_finished": arguments.only_finished}
-        finished = run_all(options, _run_one, arguments.runs or Path(scratch), journal=arguments.journal, **limits)
-    rows = list(finished.values())
+    options = {cell: options_of(cell, is_quick=arguments.quick) for cell in cells_of(arguments)}
+    rows = list(run_study(arguments, options, _run_one).values())
     page = page_of(rows, {name: gradients_a_step(name) for name in DENSE}, command_line())
-    if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "optimizers.md").write_text(page, encoding="utf-8")
-    else:
-        print(page)
+    publish(page, arguments.out, "optimizers.md")
 
 
 def cells_of(arguments: argparse.Namespace) -> Iterator[Cell]:
@@ -98,7 +90,7 @@ def options_of(cell: Cell, *, is_quick: bool) -> dict[str, Any]:
     graph: Any = cell.graph
     num_episodes = NUM_EPISODES
     if is_quick:
-        graph = {"name": "synthetic", "num_nodes": 600, "num_classes": 12, "num_features": 100, "words_per_node": 20}
+        graph = QUICK_GRAPH
         num_episodes = 10
     optimizer: dict[str, Any] = {"name": cell.optimizer, "lr": cell.rate}
     if cell.sparsity:
@@ -236,16 +228,10 @@ def _points(row: Row) -> float:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, help="folder of the runs; finished ones are only read")
-    parser.add_argument("--journal", type=Path, help="file of finished rows, by default in the folder of the runs")
-    parser.add_argument("--out", type=Path, help="folder for optimizers.md")
+    parser = study_parser(__doc__, pages="optimizers.md", quick="a tiny generated graph, one split")
     parser.add_argument("--rates", type=int, default=2, choices=(1, 2), help="learning rates a rule")
-    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS), choices=list(OPTIMIZERS))
-    parser.add_argument("--only-finished", action="store_true", help="compute nothing, report what is there")
-    parser.add_argument("--quick", action="store_true", help="a tiny generated graph, one split")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.splits = arguments.rates = 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import multiprocessing
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -17,6 +19,44 @@ C = TypeVar("C")
 Options = dict[str, Any]
 Row = dict[str, Any]
 RunOne = Callable[[C, Options, Path], Row]
+
+
+QUICK_GRAPH = {"name": "synthetic", "num_nodes": 600, "num_classes": 12, "num_features": 100, "words_per_node": 20}
+"""What the quick form of a study of episodes runs on."""
+
+
+def study_parser(about: str | None, *, pages: str, quick: str) -> argparse.ArgumentParser:
+    """Make a parser with the options that every study has.
+
+    Args:
+        about: The docstring of the study.
+        pages: What is written to the folder of ``--out``.
+        quick: What ``--quick`` runs.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, help="folder of the runs; finished ones are only read")
+    parser.add_argument("--journal", type=Path, help="file of finished rows, by default in the folder of the runs")
+    parser.add_argument("--out", type=Path, help=f"folder for {pages}")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--only-finished", action="store_true", help="compute nothing, report what is there")
+    parser.add_argument("--quick", action="store_true", help=quick)
+    return parser
+
+
+def run_study(arguments: argparse.Namespace, cells: Mapping[C, Options], run_one: RunOne[C]) -> dict[C, Row]:
+    """Do what the options of :func:`study_parser` say, see :func:`run_all`; without a folder runs are not kept."""
+    limits = {"workers": arguments.workers, "only_finished": arguments.only_finished}
+    with tempfile.TemporaryDirectory() as scratch:
+        return run_all(cells, run_one, arguments.runs or Path(scratch), journal=arguments.journal, **limits)
+
+
+def publish(page: str, folder: Path | None, name: str) -> None:
+    """Write a page to a folder, or print it without one."""
+    if folder is None:
+        print(page)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(page, encoding="utf-8")
 
 
 def run_all(

@@ -44,6 +44,7 @@ class BankScorer:
         self.graph = graph
         self.bank = bank
         self._fields: list[Field] | None = None
+        self._of_episodes: list[Field] = []
         device = graph.labels.device
         self._support = torch.searchsorted(bank.nodes, bank.support).to(device)
         self._query = torch.searchsorted(bank.nodes, bank.query).to(device)
@@ -80,9 +81,7 @@ class BankScorer:
 
     def _embedded(self, method: Learner) -> Iterator[Tensor]:
         if self._fields is None:
-            encoder = cast(Encoder, method.encoder)
-            unseen = not method.tests_on_edges
-            self._fields = chunked_fields(encoder, self.graph, self.bank.nodes, peer=unseen, make=method.field)
+            self._fields = tested_fields(method, self.graph, self.bank.nodes)
         rows = represented(method, self._fields)
         for part in self.bank.batches(EPISODES_AT_ONCE):
             support = tuple(values[self._support[part]] for values in rows)
@@ -105,12 +104,11 @@ class BankScorer:
                 yield torch.nn.functional.pad(right, (0, width - len(right))).unsqueeze(0)
 
     def _episode_fields(self, method: Learner, places: range, episodes: Sequence[Episode]) -> list[Field]:
-        kept = self._fields or []
-        if len(kept) >= places.stop:
-            return kept[places.start : places.stop]
+        if len(self._of_episodes) >= places.stop:
+            return self._of_episodes[places.start : places.stop]
         fields = [method.field(self.graph, episode.nodes, peer=not method.tests_on_edges) for episode in episodes]
         if len(self.bank) <= KEPT_EPISODES:
-            self._fields = [*kept, *fields]
+            self._of_episodes += fields
         return fields
 
 
@@ -140,6 +138,12 @@ def check_scores(method: nn.Module, logits: Tensor, place: str) -> None:
             f"Expected finite scores from {type(method).__name__} on every {place} (got NaN or infinity). "
             f"The weights have diverged: lower {knobs}, or look at the features of the graph."
         )
+
+
+def tested_fields(method: Learner, graph: Graph, nodes: Tensor) -> list[Field]:
+    """Build what a learner reads of many nodes when it is tested, see :func:`chunked_fields`."""
+    encoder = cast(Encoder, method.encoder)
+    return chunked_fields(encoder, graph, nodes, peer=not method.tests_on_edges, make=method.field)
 
 
 def represented(method: Learner, fields: Sequence[Field]) -> tuple[Tensor, ...]:

@@ -17,7 +17,7 @@ from fgsam.engine.checkpoint import load_checkpoint, weights_digest
 from fgsam.engine.config import ConfigError, load_config
 from fgsam.engine.config_model import FEW_SHOT, NODE_CLASSIFICATION
 from fgsam.engine.data import Data
-from fgsam.engine.evaluate import BankScorer, chunked_fields, evaluating, floor_correct, represented
+from fgsam.engine.evaluate import BankScorer, evaluating, floor_correct, represented, tested_fields
 from fgsam.engine.inputs import build_inputs
 from fgsam.engine.node_data import NodeData, unpacked
 from fgsam.engine.node_task import Metric, NodeScorer
@@ -241,9 +241,7 @@ class Run:
             if learner.adapts:
                 return _adapted(learner, graph, support, labels, query, n_way)
             nodes, places = torch.unique(torch.cat([support, query]), return_inverse=True)
-            unseen = not learner.tests_on_edges
-            fields = chunked_fields(learner.encoder, graph, nodes, peer=unseen, make=learner.field)
-            rows = [values[places] for values in represented(learner, fields)]
+            rows = [values[places] for values in represented(learner, tested_fields(learner, graph, nodes))]
             known, asked = tuple(r[: len(support)] for r in rows), tuple(r[len(support) :] for r in rows)
             logits: Tensor = learner.logits(known, labels.to(graph.device), asked, n_way)
         return logits.argmax(-1).cpu()

@@ -63,3 +63,23 @@ def logistic_regression(
         # Episodes that are done stand still: no episode's result depends on its batch.
         ahead, theta = torch.where(is_done, ahead, moved + age / (age + 3) * (moved - theta)), moved
     return span @ ahead[..., :-1, :], ahead[..., -1, :]
+
+
+def logistic_logits(x: Tensor, labels: Tensor, query: Tensor, n_way: int, *, cost: float) -> Tensor:
+    """Fit a logistic regression to the support nodes of each episode, and score its query nodes.
+
+    Args:
+        x: Support features, shape ``[..., num_support, dim]``.
+        labels: Episode labels in ``0..n_way-1``, shape ``[num_support]`` or ``[..., num_support]``.
+        query: Query features, shape ``[..., num_query, dim]``.
+        n_way: Number of classes in the episode.
+        cost: Weight of the loss against the penalty, see :func:`logistic_regression`.
+
+    Returns:
+        Logits in float64, shape ``[..., num_query, n_way]``.
+
+    Raises:
+        ValueError: If ``cost`` is not positive, a label lies outside ``0..n_way-1`` or a class has no support node.
+    """
+    weight, bias = logistic_regression(x, labels, n_way, cost=cost)
+    return query.double() @ weight + bias.unsqueeze(-2)

@@ -68,12 +68,8 @@ class Head(nn.Module):
         return self.start.weight, self.start.bias
 
 
-class Adapting(Method):
-    """Takes gradient steps on the support nodes of an episode, then scores its query nodes with the weights found.
-
-    The field of the support nodes is cut once and read in every step. Weights are held beside the modules, so any
-    encoder will do, a user's too. Dropout is on in every step and on the query nodes, or off in all of them. In a peer
-    pass the steps are taken on the field of zero hops as well.
+class InnerLoop(Method):
+    """What learners share that take gradient steps within an episode: number and size of the steps, and the head.
 
     Args:
         make_encoder: Makes the encoder, with fresh weights at each call.
@@ -85,8 +81,6 @@ class Adapting(Method):
     Raises:
         ValueError: If an option is out of range.
     """
-
-    adapts: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -106,9 +100,26 @@ class Adapting(Method):
         self.order = order
         self.head = Head(cast(Encoder, self.encoder).dim, num_outputs)
 
-    def represent(self, field: Field) -> tuple[Tensor, ...]:
-        """Embed the targets with the weights that every episode starts from, shape ``[num_targets, dim]``."""
-        return (self.encoder(field),)
+
+class Adapting(InnerLoop):
+    """Takes gradient steps on the support nodes of an episode, then scores its query nodes with the weights found.
+
+    The field of the support nodes is cut once and read in every step. Weights are held beside the modules, so any
+    encoder will do, a user's too. Dropout is on in every step and on the query nodes, or off in all of them. In a peer
+    pass the steps are taken on the field of zero hops as well.
+
+    Args:
+        make_encoder: Makes the encoder, with fresh weights at each call.
+        num_steps: Number of inner steps.
+        inner_lr: Size of an inner step.
+        order: ``"first"`` takes the inner gradients as constants, ``"second"`` differentiates through them.
+        num_outputs: Learn a start of the head for each of so many classes; by default it starts at zero.
+
+    Raises:
+        ValueError: If an option is out of range.
+    """
+
+    adapts: ClassVar[bool] = True
 
     def logits(
         self, support: tuple[Tensor, ...], support_labels: Tensor, query: tuple[Tensor, ...], n_way: int
@@ -124,19 +135,7 @@ class Adapting(Method):
         )
 
     def score(self, field: Field, episode: Episode) -> Tensor:
-        """Adapt to the support nodes of an episode and score its query nodes.
-
-        Args:
-            field: Its targets are ``episode.nodes``: support nodes, then query nodes.
-            episode: The labels of its support nodes count; those of its query nodes are not read.
-
-        Returns:
-            Logits, shape ``[num_query, n_way]``.
-
-        Raises:
-            ValueError: If the field has another number of targets than the episode has nodes, or some class has no
-                support node.
-        """
+        """Adapt to the support nodes of an episode and score its query nodes, shape ``[num_query, n_way]``."""
         check_targets(field, episode)
         support = field.head(episode.num_support).reread()
         return self._scored(field, support, episode.support_labels, episode.n_way)[episode.num_support :]

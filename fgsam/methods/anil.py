@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fgsam.checks import check_choice, check_count, check_positive
 from fgsam.functional.inner import Order, descended_head
 from fgsam.graph.field import Field
-from fgsam.methods.adapting import Head
-from fgsam.methods.base import Method
-from fgsam.nn.encoders import Encoder
+from fgsam.methods.adapting import InnerLoop
 
 
-class ANIL(Method):
+class ANIL(InnerLoop):
     """Learns embeddings in which a few gradient steps of a linear head lead to a good classifier.
 
     The encoder stays as it is in an episode. So nodes are embedded once, and the heads of all episodes take their
@@ -49,14 +45,7 @@ class ANIL(Method):
         order: Order = "second",
         num_outputs: int | None = None,
     ) -> None:
-        super().__init__(make_encoder)
-        check_count(num_steps=num_steps)
-        check_positive(inner_lr=inner_lr)
-        check_choice(get_args(Order), order=order)
-        self.num_steps = num_steps
-        self.inner_lr = inner_lr
-        self.order = order
-        self.head = Head(cast(Encoder, self.encoder).dim, num_outputs)
+        super().__init__(make_encoder, num_steps=num_steps, inner_lr=inner_lr, order=order, num_outputs=num_outputs)
 
     def represent(self, field: Field) -> tuple[Tensor, ...]:
         """Embed the targets, with a one for the bias of the head: one tensor of shape ``[num_targets, dim + 1]``."""

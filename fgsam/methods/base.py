@@ -68,9 +68,8 @@ class Learner(nn.Module, ABC):
         """
         return field_of(cast(Encoder, self.encoder), graph, nodes, peer=peer)
 
-    @abstractmethod
     def represent(self, field: Field) -> tuple[Tensor, ...]:
-        """Compute all that scoring needs to know about each target.
+        """Compute all that scoring needs to know about each target: the embedding, unless the learner needs more.
 
         Args:
             field: Any target nodes, in any order.
@@ -78,6 +77,7 @@ class Learner(nn.Module, ABC):
         Returns:
             Tensors whose first dimension is ``num_targets``.
         """
+        return (self.encoder(field),)
 
     @abstractmethod
     def logits(
@@ -134,8 +134,8 @@ class Learner(nn.Module, ABC):
 class Method(Learner):
     """A learner that is trained by episodes: it minimises the loss of their query nodes.
 
-    A subclass gives ``represent`` and ``logits``. Evaluation represents every node of a bank once and scores all its
-    episodes as one batch.
+    A subclass gives ``logits``, and ``represent`` if it needs more than embeddings. Evaluation represents every node of
+    a bank once and scores all its episodes as one batch.
 
     Args:
         make_encoder: Makes the encoder, with fresh weights at each call: a module with an attribute ``dim`` that

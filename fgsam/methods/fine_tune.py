@@ -71,19 +71,7 @@ class FineTune(LinearProbe):
         self.inner_lr = inner_lr
 
     def score(self, field: Field, episode: Episode) -> Tensor:
-        """Tune copies of the weights on the support nodes, and score the query nodes with them.
-
-        Args:
-            field: Its targets are ``episode.nodes``: support nodes, then query nodes.
-            episode: The labels of its support nodes count; those of its query nodes are not read.
-
-        Returns:
-            Logits, shape ``[num_query, n_way]``.
-
-        Raises:
-            ValueError: If the field has another number of targets than the episode has nodes, or some class has no
-                support node.
-        """
+        """Tune copies of the weights on the support nodes, and score the query nodes, shape ``[num_query, n_way]``."""
         check_targets(field, episode)
         support, labels = field.head(episode.num_support).reread(), episode.support_labels
         with torch.no_grad():

@@ -14,7 +14,7 @@ from fgsam.checks import check_choice, check_count, check_positive
 from fgsam.episodes.bank import EpisodeBank
 from fgsam.episodes.streams import generator
 from fgsam.functional.distances import squared_euclidean
-from fgsam.functional.logistic import logistic_regression
+from fgsam.functional.logistic import logistic_logits
 from fgsam.functional.prototypes import class_prototypes
 from fgsam.graph.graph import Graph
 from fgsam.methods.smoothing import Smoothing, smoothed_features
@@ -181,7 +181,38 @@ class Floor(ABC):
         self._setting = setting
 
 
-class RawLR(Floor):
+class FeatureFloor(Floor):
+    """A floor that compares smoothed features, in settings of :func:`smoothing_settings`.
+
+    Args:
+        dim: Number of directions kept of more than 256 features.
+        num_trials: Settings that are tried, drawn from the candidates; all of them when not given.
+    """
+
+    def __init__(self, *, dim: int, num_trials: int | None) -> None:
+        super().__init__(num_trials=num_trials)
+        check_positive(dim=dim)
+        self.dim = dim
+
+    def _prepare(self, graph: Graph, setting: Setting) -> Tensor:
+        edges, num_hops, smoothing = setting["edges"], setting["num_hops"], setting["smoothing"]
+        return smoothed_features(graph, edges, num_hops, self.dim, smoothing=smoothing)
+
+
+class _Regression(FeatureFloor):
+    """Logistic regression, whose cost is part of the setting."""
+
+    def __init__(self, *, costs: Sequence[float], dim: int, num_trials: int | None) -> None:
+        super().__init__(dim=dim, num_trials=num_trials)
+        self.costs = checked_values(costs=costs)
+
+    def _logits(
+        self, setting: Setting, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int, is_query: Tensor
+    ) -> Tensor:
+        return logistic_logits(self._known[support], support_labels, self._known[query], n_way, cost=setting["cost"])
+
+
+class RawLR(_Regression):
     """Logistic regression on the features alone: what can be had without a graph.
 
     Args:
@@ -193,24 +224,14 @@ class RawLR(Floor):
     def __init__(
         self, *, costs: Sequence[float] = (0.1, 1.0, 10.0, 100.0), dim: int = 128, num_trials: int | None = None
     ) -> None:
-        super().__init__(num_trials=num_trials)
-        check_positive(dim=dim)
-        self.costs, self.dim = checked_values(costs=costs), dim
+        super().__init__(costs=costs, dim=dim, num_trials=num_trials)
 
     def candidates(self) -> list[Setting]:
         """One setting for each cost."""
         return [{"smoothing": "hops", "edges": "raw", "num_hops": 0, "cost": cost} for cost in self.costs]
 
-    def _prepare(self, graph: Graph, setting: Setting) -> Tensor:
-        return features_of(graph, setting, self.dim)
 
-    def _logits(
-        self, setting: Setting, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int, is_query: Tensor
-    ) -> Tensor:
-        return _logistic_logits(self._known[support], support_labels, self._known[query], n_way, cost=setting["cost"])
-
-
-class SGCLR(Floor):
+class SGCLR(_Regression):
     """Logistic regression on smoothed features.
 
     Args:
@@ -235,25 +256,15 @@ class SGCLR(Floor):
         smoothing: Sequence[Smoothing] = ("hops",),
         num_trials: int | None = None,
     ) -> None:
-        super().__init__(num_trials=num_trials)
-        check_positive(dim=dim)
+        super().__init__(costs=costs, dim=dim, num_trials=num_trials)
         self.smoothings = smoothing_settings(smoothing, hops, edges)
-        self.costs, self.dim = checked_values(costs=costs), dim
 
     def candidates(self) -> list[Setting]:
         """Every combination of smoothing, hops, normalisation and cost."""
         return [{**setting, "cost": cost} for setting, cost in product(self.smoothings, self.costs)]
 
-    def _prepare(self, graph: Graph, setting: Setting) -> Tensor:
-        return features_of(graph, setting, self.dim)
 
-    def _logits(
-        self, setting: Setting, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int, is_query: Tensor
-    ) -> Tensor:
-        return _logistic_logits(self._known[support], support_labels, self._known[query], n_way, cost=setting["cost"])
-
-
-class SGCPrototype(Floor):
+class SGCPrototype(FeatureFloor):
     """Nearest class mean of smoothed features.
 
     Args:
@@ -273,27 +284,18 @@ class SGCPrototype(Floor):
         smoothing: Sequence[Smoothing] = ("hops",),
         num_trials: int | None = None,
     ) -> None:
-        super().__init__(num_trials=num_trials)
-        check_positive(dim=dim)
-        self.smoothings, self.dim = smoothing_settings(smoothing, hops, edges), dim
+        super().__init__(dim=dim, num_trials=num_trials)
+        self.smoothings = smoothing_settings(smoothing, hops, edges)
 
     def candidates(self) -> list[Setting]:
         """Every combination of smoothing, hops and normalisation."""
         return self.smoothings
-
-    def _prepare(self, graph: Graph, setting: Setting) -> Tensor:
-        return features_of(graph, setting, self.dim)
 
     def _logits(
         self, setting: Setting, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int, is_query: Tensor
     ) -> Tensor:
         prototypes = class_prototypes(self._known[support], support_labels, n_way)
         return -squared_euclidean(self._known[query], prototypes)
-
-
-def features_of(graph: Graph, setting: Setting, dim: int) -> Tensor:
-    """The smoothed features of a setting of :func:`smoothing_settings`, float32, shape ``[num_nodes, num_kept]``."""
-    return smoothed_features(graph, setting["edges"], setting["num_hops"], dim, smoothing=setting["smoothing"])
 
 
 def smoothing_settings(smoothing: Sequence[Smoothing], hops: Sequence[int], edges: Sequence[EdgeKind]) -> list[Setting]:
@@ -324,8 +326,3 @@ def checked_edges(edges: Sequence[EdgeKind]) -> tuple[EdgeKind, ...]:
     for kind in edges:
         check_choice(("row", "sym"), edges=kind)
     return tuple(edges)
-
-
-def _logistic_logits(support: Tensor, support_labels: Tensor, query: Tensor, n_way: int, *, cost: float) -> Tensor:
-    weight, bias = logistic_regression(support, support_labels, n_way, cost=cost)
-    return query.double() @ weight + bias.unsqueeze(-2)

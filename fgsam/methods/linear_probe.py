@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, cast, get_args
+from typing import ClassVar, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fgsam.checks import check_choice, check_positive
 from fgsam.graph.field import Field
-from fgsam.methods.base import PretrainedMethod
-from fgsam.methods.probe import Scaling, probe_logits
+from fgsam.methods.probe import Probe, Scaling
 from fgsam.nn.encoders import Encoder
 
 
-class LinearProbe(PretrainedMethod):
+class LinearProbe(Probe):
     """Learns to classify the nodes of the base classes, then keeps the encoder and fits a new classifier an episode.
 
     Pre-training minimises the cross-entropy of a linear classifier over all base classes. The encoder stays as it is
@@ -51,23 +49,9 @@ class LinearProbe(PretrainedMethod):
         scaling: Scaling = "unit",
         cost: float = 10.0,
     ) -> None:
-        super().__init__(make_encoder, batch_size=batch_size, max_epochs=max_epochs)
-        check_choice(get_args(Scaling), scaling=scaling)
-        check_positive(cost=cost)
-        self.scaling = scaling
-        self.cost = cost
+        super().__init__(make_encoder, batch_size=batch_size, max_epochs=max_epochs, scaling=scaling, cost=cost)
         self.head = nn.Linear(cast(Encoder, self.encoder).dim, len(classes))
 
     def loss(self, field: Field, labels: Tensor) -> Tensor:
         """Cross-entropy of each target, shape ``[num_targets]``; ``labels`` are places in the list of classes."""
         return F.cross_entropy(self.head(self.encoder(field)), labels, reduction="none")
-
-    def represent(self, field: Field) -> tuple[Tensor, ...]:
-        """Embed the targets: one tensor of shape ``[num_targets, dim]``."""
-        return (self.encoder(field),)
-
-    def logits(
-        self, support: tuple[Tensor, ...], support_labels: Tensor, query: tuple[Tensor, ...], n_way: int
-    ) -> Tensor:
-        """Score by a logistic regression on the support embeddings, shape ``[..., num_query, n_way]``."""
-        return probe_logits(support[0], support_labels, query[0], n_way, scaling=self.scaling, cost=self.cost)

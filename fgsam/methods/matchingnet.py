@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from fgsam.checks import check_positive
 from fgsam.functional.distances import directions
 from fgsam.functional.prototypes import class_members
-from fgsam.graph.field import Field
 from fgsam.methods.base import Method
 
 
@@ -41,10 +40,6 @@ class MatchingNet(Method):
         super().__init__(make_encoder)
         check_positive(temperature=temperature)
         self.temperature = temperature
-
-    def represent(self, field: Field) -> tuple[Tensor, ...]:
-        """Embed the targets: one tensor of shape ``[num_targets, dim]``."""
-        return (self.encoder(field),)
 
     def logits(
         self, support: tuple[Tensor, ...], support_labels: Tensor, query: tuple[Tensor, ...], n_way: int

@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from fgsam.functional.logistic import logistic_regression
+from fgsam.checks import check_choice, check_positive
+from fgsam.functional.logistic import logistic_logits
+from fgsam.methods.base import PretrainedMethod
 
 Scaling = Literal["none", "unit", "min_max"]
 
 
-def probe_logits(
-    support: Tensor, support_labels: Tensor, query: Tensor, n_way: int, *, scaling: Scaling, cost: float
-) -> Tensor:
-    """Fit a logistic regression to the support nodes of every episode, and score the query nodes with it.
+class Probe(PretrainedMethod):
+    """A pre-trained learner that keeps its encoder, and fits a logistic regression to the support nodes.
 
     Args:
-        support: Support embeddings, shape ``[..., num_support, dim]``.
-        support_labels: Episode labels in ``0..n_way-1``, shape ``[num_support]`` or ``[..., num_support]``.
-        query: Query embeddings, shape ``[..., num_query, dim]``.
-        n_way: Number of classes in the episode.
-        scaling: What is done to embeddings before, see :func:`scaled`.
-        cost: Weight of the loss against the penalty, positive: scikit-learn's ``C``.
-
-    Returns:
-        Logits, shape ``[..., num_query, n_way]``.
+        make_encoder: Makes the encoder, with fresh weights at each call.
+        batch_size: Nodes in a step; None for all of them.
+        max_epochs: Most times that every node is learned from.
+        scaling: What is done to embeddings before the regression, see :func:`scaled`.
+        cost: Weight of the loss against the penalty in the regression: scikit-learn's C.
 
     Raises:
-        ValueError: If ``cost`` is not positive, a label is out of range or a class has no support node.
+        ValueError: If ``batch_size``, ``max_epochs`` or ``cost`` is not positive, or ``scaling`` is unknown.
     """
-    weight, bias = logistic_regression(scaled(support, support, scaling), support_labels, n_way, cost=cost)
-    logits = scaled(query, support, scaling).double() @ weight + bias.unsqueeze(-2)
-    return logits.to(query.dtype)
+
+    def __init__(
+        self,
+        make_encoder: Callable[[], nn.Module],
+        *,
+        batch_size: int | None,
+        max_epochs: int,
+        scaling: Scaling,
+        cost: float,
+    ) -> None:
+        super().__init__(make_encoder, batch_size=batch_size, max_epochs=max_epochs)
+        check_choice(get_args(Scaling), scaling=scaling)
+        check_positive(cost=cost)
+        self.scaling = scaling
+        self.cost = cost
+
+    def logits(
+        self, support: tuple[Tensor, ...], support_labels: Tensor, query: tuple[Tensor, ...], n_way: int
+    ) -> Tensor:
+        """Score by a logistic regression on the support embeddings, shape ``[..., num_query, n_way]``."""
+        known, asked = (scaled(rows, support[0], self.scaling) for rows in (support[0], query[0]))
+        return logistic_logits(known, support_labels, asked, n_way, cost=self.cost).to(query[0].dtype)
 
 
 def scaled(rows: Tensor, support: Tensor, scaling: Scaling) -> Tensor:

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from fgsam.functional.distances import squared_euclidean
 from fgsam.functional.prototypes import class_prototypes
-from fgsam.graph.field import Field
 from fgsam.methods.base import Method
 
 
@@ -21,10 +20,6 @@ class ProtoNet(Method):
     Source:
         Snell et al., Prototypical Networks for Few-shot Learning, 2017, Eq. 1 and 2.
     """
-
-    def represent(self, field: Field) -> tuple[Tensor, ...]:
-        """Embed the targets: one tensor of shape ``[num_targets, dim]``."""
-        return (self.encoder(field),)
 
     def logits(
         self, support: tuple[Tensor, ...], support_labels: Tensor, query: tuple[Tensor, ...], n_way: int

@@ -11,8 +11,7 @@ from torch import Tensor
 from fgsam.checks import check_non_negative, check_positive
 from fgsam.functional.distances import squared_euclidean
 from fgsam.functional.prototypes import class_members, class_prototypes
-from fgsam.graph.graph import Graph
-from fgsam.methods.floors import Floor, Setting, checked_values, features_of, smoothing_settings
+from fgsam.methods.floors import FeatureFloor, Setting, checked_values, smoothing_settings
 from fgsam.methods.smoothing import Smoothing
 from fgsam.typing import EdgeKind
 
@@ -23,7 +22,7 @@ SMOOTHED_BY = 0.5
 """Query nodes added to every class before sizes are compared, so that an empty one has a size."""
 
 
-class SGCKMeans(Floor):
+class SGCKMeans(FeatureFloor):
     """Soft k-means over the query nodes of an episode, on smoothed features, starting at the class means.
 
     In each step a query node is shared among the classes by ``softmax(-distance^2 / temperature)``, and a class mean is
@@ -63,9 +62,8 @@ class SGCKMeans(Floor):
         smoothing: Sequence[Smoothing] = ("hops", "pagerank", "scales"),
         num_trials: int | None = 32,
     ) -> None:
-        super().__init__(num_trials=num_trials)
-        check_positive(dim=dim)
-        self.smoothings, self.dim = smoothing_settings(smoothing, hops, edges), dim
+        super().__init__(dim=dim, num_trials=num_trials)
+        self.smoothings = smoothing_settings(smoothing, hops, edges)
         self.temperatures, self.steps = checked_values(temperatures=temperatures), checked_values(steps=steps)
         check_positive(number_of_balances=len(balances))
         for balance in balances:
@@ -79,9 +77,6 @@ class SGCKMeans(Floor):
             {**setting, "temperature": warmth, "num_steps": count, "balance": balance}
             for setting, warmth, count, balance in every
         ]
-
-    def _prepare(self, graph: Graph, setting: Setting) -> Tensor:
-        return features_of(graph, setting, self.dim)
 
     def _logits(
         self, setting: Setting, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int, is_query: Tensor

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fgsam.checks import check_choice, check_count, check_positive
 from fgsam.episodes.episode import Episode
 from fgsam.functional.distances import directions
-from fgsam.functional.logistic import logistic_regression
+from fgsam.functional.logistic import logistic_logits
 from fgsam.functional.prototypes import class_prototypes
 from fgsam.graph.ego import EgoSets
 from fgsam.graph.field import Field
@@ -107,10 +107,6 @@ class TENT(Method):
         targets = nodes if peer else graph.field(nodes, QUERY_HOPS).node_ids
         return field_of(cast(Encoder, self.encoder), graph, targets, peer=peer)
 
-    def represent(self, field: Field) -> tuple[Tensor, ...]:
-        """Embed the targets, before any ego graph: one tensor of shape ``[num_targets, dim]``."""
-        return (self.encoder(field),)
-
     def logits(
         self, support: tuple[Tensor, ...], support_labels: Tensor, query: tuple[Tensor, ...], n_way: int
     ) -> NoReturn:
@@ -142,8 +138,7 @@ class TENT(Method):
             return self._compare(self.encoder(field), field, episode)
         rows = directions(self.encoder(field.head(len(episode.nodes))))
         support, query = divided(rows, episode.num_support)
-        weight, bias = logistic_regression(support, episode.support_labels, episode.n_way, cost=1.0)
-        return torch.addmm(bias, query.double(), weight).to(rows.dtype)
+        return logistic_logits(support, episode.support_labels, query, episode.n_way, cost=1.0).to(rows.dtype)
 
     def loss(self, field: Field, episode: Episode) -> Tensor:
         """Cross-entropy of each query node, and its part of that of the classifier.

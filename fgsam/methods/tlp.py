@@ -14,8 +14,7 @@ from fgsam.functional.contrast import bootstrap_loss, info_nce
 from fgsam.graph.augment import random_views
 from fgsam.graph.field import Field
 from fgsam.graph.graph import Graph
-from fgsam.methods.base import PretrainedMethod
-from fgsam.methods.probe import Scaling, probe_logits
+from fgsam.methods.probe import Probe, Scaling
 from fgsam.nn.encoders import Encoder, field_of
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 Pretext = Literal["grace", "bgrl"]
 
 
-class TLP(PretrainedMethod):
+class TLP(Probe):
     """Learns to recognise nodes through random losses of features and edges, then fits a classifier an episode.
 
     Both views of a step lose a share of the feature columns and of the graph's edges, each its own; row sums are those
@@ -82,17 +81,14 @@ class TLP(PretrainedMethod):
         scaling: Scaling = "unit",
         cost: float = 10.0,
     ) -> None:
-        super().__init__(make_encoder, batch_size=batch_size, max_epochs=max_epochs)
+        super().__init__(make_encoder, batch_size=batch_size, max_epochs=max_epochs, scaling=scaling, cost=cost)
         check_choice(get_args(Pretext), pretext=pretext)
-        check_choice(get_args(Scaling), scaling=scaling)
         check_fraction(feature_drop=feature_drop, edge_drop=edge_drop, decay=decay)
-        check_positive(hidden=hidden, temperature=temperature, cost=cost)
+        check_positive(hidden=hidden, temperature=temperature)
         self.pretext = pretext
         self.feature_drop = feature_drop
         self.edge_drop = edge_drop
         self.temperature = temperature
-        self.scaling = scaling
-        self.cost = cost
         dim = cast(Encoder, self.encoder).dim
         self.head = nn.Sequential(nn.Linear(dim, hidden), nn.ELU(), nn.Linear(hidden, dim))
         self.average = Average(self.encoder, decay) if pretext == "bgrl" else None
@@ -121,16 +117,6 @@ class TLP(PretrainedMethod):
         """Move the average towards the encoder."""
         if self.average is not None:
             self.average.follow(self.encoder)
-
-    def represent(self, field: Field) -> tuple[Tensor, ...]:
-        """Embed the targets: one tensor of shape ``[num_targets, dim]``."""
-        return (self.encoder(field),)
-
-    def logits(
-        self, support: tuple[Tensor, ...], support_labels: Tensor, query: tuple[Tensor, ...], n_way: int
-    ) -> Tensor:
-        """Score by a logistic regression on the support embeddings, shape ``[..., num_query, n_way]``."""
-        return probe_logits(support[0], support_labels, query[0], n_way, scaling=self.scaling, cost=self.cost)
 
 
 class Average(nn.Module):
