@@ -10,8 +10,9 @@ from fgsam.assets import asset_folder
 from fgsam.checks import suggest
 from fgsam.engine.config_check import check_settings
 from fgsam.engine.config_model import CONFIGS, FEW_SHOT, SECTIONS, RunConfig
-from fgsam.engine.config_source import ConfigError, Settings
+from fgsam.engine.config_source import Settings
 from fgsam.engine.config_trial import trial_faults
+from fgsam.engine.faults import ConfigError
 
 __all__ = ["SECTIONS", "ConfigError", "RunConfig", "find_config", "load_config"]
 

@@ -21,7 +21,8 @@ from fgsam.engine.config_model import (
     Section,
     TrainConfig,
 )
-from fgsam.engine.config_source import Settings, shown
+from fgsam.engine.config_source import Settings
+from fgsam.engine.faults import shown
 
 PLAIN_OPTIMIZERS = ("adam", "adamw", "sgd")
 """Optimizers that are their own base."""

@@ -5,55 +5,17 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fgsam.checks import suggest
+from fgsam.engine.document import Document, parse_value
+from fgsam.engine.faults import ConfigError, Fault, shown
 
 SOURCES = ("default", "file", "argument", "command line")
 """Kinds of sources; a later one wins."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing wrong with a config: its dotted key, what was expected and got, and the place where it stands."""
-
-    key: str
-    text: str
-    place: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.text} [{self.place}]" if self.place else self.text
-
-
-class ConfigError(ValueError):
-    """Raised when a config has faults; the text lists all of them.
-
-    Args:
-        faults: The faults, at least one.
-    """
-
-    def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = tuple(faults)
-        lines = [str(fault) for fault in self.faults]
-        if len(lines) > 1:
-            lines = [f"Expected a valid config (got {len(lines)} faults).", *(f"- {line}" for line in lines)]
-        super().__init__("\n".join(lines))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Made again from its faults, not from its text, where it comes back from another process.
-        return type(self), (self.faults,)
-
-
-def shown(value: Any) -> str:
-    """Shorten a value for a message."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @dataclass
@@ -105,19 +67,12 @@ class Settings:
     def add_file(self, path: Path, sections: Iterable[str]) -> None:
         """Add the values of a YAML file."""
         try:
-            node, document = _parse(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            self.faults.append(Fault("", f"Expected a readable config file (got '{path}': {error.strerror})."))
-        except UnicodeDecodeError as error:
-            self.faults.append(Fault("", f"Expected a config file in UTF-8 (got '{path}': {error.reason})."))
-        except yaml.YAMLError as error:
-            self.faults.append(Fault("", f"Expected valid YAML (got {_problem(error)}).", _place(path, error)))
-        else:
-            lines = dict(_lines(node))
-            self._add_repeats(node, path)
-            self._add(
-                document, sections, "file", lambda key: f"{path}, line {lines[key]}" if key in lines else str(path)
-            )
+            document = Document.read(path)
+        except ConfigError as error:
+            self.faults += error.faults
+            return
+        self.faults += document.repeats()
+        self._add(document.content, sections, "file", lambda key: document.place(*key.split(".")) if key else str(path))
 
     def add_overrides(self, overrides: Iterable[str], sections: Mapping[str, Any]) -> None:
         """Add ``section.key=value`` texts; values are read as YAML."""
@@ -130,9 +85,9 @@ class Settings:
                 self.faults.append(Fault(name, problem, "command line"))
                 continue
             try:
-                value = _parse(written)[1]
-            except yaml.YAMLError as error:
-                problem = f"Expected '{name}' to have a YAML value (got '{written}': {_problem(error)})."
+                value = parse_value(written)
+            except ValueError as error:
+                problem = f"Expected '{name}' to have a YAML value (got '{written}': {error})."
                 self.faults.append(Fault(name, problem, "command line"))
                 continue
             content = {section: {key: value}} if dot else {section: value}
@@ -163,57 +118,10 @@ class Settings:
                 for key, value in (content or {}).items():
                     self.put(section, str(key), value, source=source, place=place(f"{section}.{key}"))
 
-    def _add_repeats(self, node: yaml.Node | None, path: Path) -> None:
-        seen: set[str] = set()
-        for key, line in _lines(node):
-            if key in seen:
-                text = f"Expected each key once (got '{key}' again). Remove one of the two."
-                self.faults.append(Fault(key, text, f"{path}, line {line}"))
-            seen.add(key)
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads ``5e-4`` as a number, which YAML 1.1 takes for a text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
-
-
-def _parse(text: str) -> tuple[yaml.Node | None, Any]:
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        return node, None if node is None else loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def _lines(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for name, content in node.value:
-        yield str(name.value), name.start_mark.line + 1
-        if isinstance(content, yaml.MappingNode):
-            for key, _ in content.value:
-                yield f"{name.value}.{key.value}", key.start_mark.line + 1
-
 
 def _hint(key: str, written: str, sections: Mapping[str, Any]) -> str:
     homes = [section for section, model in sections.items() if key in model.model_fields]
     return f" Did you mean {' or '.join(f'{section}.{key}={written}' for section in homes)}?" if homes else ""
-
-
-def _problem(error: yaml.YAMLError) -> str:
-    return str(getattr(error, "problem", None) or getattr(error, "reason", None) or error)
-
-
-def _place(path: Path, error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f"{path}, line {mark.line + 1}" if mark else str(path)
 
 
 def _plain(value: Any) -> Any:

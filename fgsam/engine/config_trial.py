@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fgsam.engine.config_model import EntrySection, FewShotConfig, NodeConfig, OptimizerConfig, RunConfig
-from fgsam.engine.config_source import Fault
+from fgsam.engine.faults import Fault
 
 BASE_CLASSES = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 

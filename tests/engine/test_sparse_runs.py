@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fgsam.engine.checkpoint import load_checkpoint, weights_digest
-from fgsam.engine.config_source import ConfigError
+from fgsam.engine.faults import ConfigError
 from fgsam.engine.episode_task import EpisodeTask
 from fgsam.engine.train import Trainer
 from fgsam.episodes.sampler import EpisodeSampler
