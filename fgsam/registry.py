@@ -191,3 +191,12 @@ DATASETS = Registry(
 )
 
 CALLBACKS = Registry("callback", {"tensorboard": "fgsam.engine.tensorboard:TensorBoard"})
+
+EXECUTORS = Registry(
+    "executor",
+    {
+        "inline": "fgsam.compare.executors.inline:Inline",
+        "processes": "fgsam.compare.executors.processes:Processes",
+        "dask": "fgsam.compare.executors.cluster:Dask",
+    },
+)

@@ -1,0 +1,1 @@
+"""Ways to run many independent jobs: in this process, in several, on a cluster."""
