@@ -74,6 +74,16 @@ def test_fields_of_a_large_graph_hold_a_fraction_of_a_full_pass():
     assert 0 < field < full / 5
 
 
+def test_a_method_of_plain_numpy_is_scored_beside_every_arm_of_a_pack():
+    found = example("score_a_pack").main(num_episodes=5)
+    assert [str(finding.hypothesis) for finding in found.findings] == [
+        f"yours above {arm}" for arm in ("gpn/adam", "gpn/fgsam", "raw_lr", "sgc_prototype")
+    ]
+    scores = found.scores["synthetic"]
+    assert min(scores["yours"].values()) > 50  # guessing
+    assert abs(found.findings[2].mean.mean) < 3  # logistic regression on the same features
+
+
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.* is deprecated")
 @pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
 def test_a_lightning_module_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -75,6 +75,20 @@ class BankScorer:
         Raises:
             RuntimeError: If a score is NaN or infinite.
         """
+        return self.answers(method) == self.bank.query_labels
+
+    def answers(self, method: Learner) -> Tensor:
+        """Classify the queries of every episode.
+
+        Args:
+            method: A learner; it is put into evaluation mode and back.
+
+        Returns:
+            Episode labels of the shape of ``bank.query``, any where a query is only repeated, int64, on the CPU.
+
+        Raises:
+            RuntimeError: If a score is NaN or infinite.
+        """
         with evaluating(method):
             found = self._adapted(method) if method.adapts else self._embedded(method)
             return torch.cat(list(found)).cpu()
@@ -90,7 +104,7 @@ class BankScorer:
             counts = {"is_query": labels >= 0} if method.uses_queries else {}
             logits = method.logits(support, self._support_labels, query, self.bank.n_way, **counts)
             check_scores(method, logits, "episode")
-            yield logits.argmax(-1) == labels
+            yield logits.argmax(-1)
 
     def _adapted(self, method: Learner) -> Iterator[Tensor]:
         width = self._query_labels.shape[-1]
@@ -98,10 +112,10 @@ class BankScorer:
             places = range(*part.indices(len(self.bank)))
             episodes = [self.bank[i].to(self.graph.device) for i in places]
             fields = self._episode_fields(method, places, episodes)
-            for episode, logits in zip(episodes, method.score_all(fields, episodes), strict=True):
+            for _, logits in zip(episodes, method.score_all(fields, episodes), strict=True):
                 check_scores(method, logits, "episode")
-                right = logits.argmax(-1) == episode.query_labels
-                yield torch.nn.functional.pad(right, (0, width - len(right))).unsqueeze(0)
+                found = logits.argmax(-1)
+                yield torch.nn.functional.pad(found, (0, width - len(found))).unsqueeze(0)
 
     def _episode_fields(self, method: Learner, places: range, episodes: Sequence[Episode]) -> list[Field]:
         if len(self._of_episodes) >= places.stop:
@@ -179,6 +193,11 @@ def chunked_fields(
     half = len(nodes) // 2
     halves = (nodes[:half], nodes[half:])
     return [chunk for part in halves for chunk in chunked_fields(encoder, graph, part, peer=peer, make=make)]
+
+
+def floor_answers(floor: Floor, bank: EpisodeBank) -> Tensor:
+    """Classify the queries of a bank by a training-free learner; see :meth:`BankScorer.answers`."""
+    return floor.answers(bank, EPISODES_AT_ONCE)
 
 
 def floor_hits(floor: Floor, bank: EpisodeBank) -> Tensor:

@@ -17,7 +17,7 @@ from fgsam.engine.checkpoint import load_checkpoint, weights_digest
 from fgsam.engine.config import ConfigError, load_config
 from fgsam.engine.config_model import FEW_SHOT, NODE_CLASSIFICATION
 from fgsam.engine.data import Data
-from fgsam.engine.evaluate import BankScorer, evaluating, floor_correct, represented, tested_fields
+from fgsam.engine.evaluate import BankScorer, evaluating, floor_answers, represented, tested_fields
 from fgsam.engine.inputs import build_inputs
 from fgsam.engine.node_data import NodeData, unpacked
 from fgsam.engine.node_task import Metric, NodeScorer
@@ -169,6 +169,11 @@ class Run:
         return float(self.results["val_accuracy"])
 
     @property
+    def data(self) -> Any:
+        """What it was computed on, loaded when first asked for: the graph, its split, and the banks of episodes."""
+        return self._loaded().data
+
+    @property
     def history(self) -> list[dict[str, Any]]:
         """The log: a line for the loss of every step and one for every validation; empty for a floor."""
         if not self._files.log.is_file():
@@ -192,13 +197,23 @@ class Run:
         Raises:
             ValueError: If the stored weights are not those of the result.
         """
+        bank = self.data.test_bank
+        return Score.of((self.answers() == bank.query_labels).sum(-1), bank.num_queries)
+
+    def answers(self) -> Tensor:
+        """Classify the queries of the test episodes once more, with the weights as they were tested.
+
+        Returns:
+            Episode labels of the shape of ``data.test_bank.query``, any where a query is only repeated, int64.
+
+        Raises:
+            ValueError: If the stored weights are not those of the result.
+        """
         material = self._loaded()
         bank = material.data.test_bank
         if self.results["is_trained"]:
-            correct = BankScorer(material.data.graph, bank).correct(material.learner)
-        else:
-            correct = floor_correct(material.learner, bank)
-        return Score.of(correct, bank.num_queries)
+            return BankScorer(material.data.graph, bank).answers(material.learner)
+        return floor_answers(material.learner, bank)
 
     def predict(self, support_nodes: NodeIds, support_labels: Any, query_nodes: NodeIds) -> Any:
         """Classify nodes by a few labelled ones, with the weights as they were tested.
@@ -340,6 +355,18 @@ class NodeRun(Run):
         material = self._loaded()
         data: NodeData = material.data
         return NodeScore.of(data.test(material.learner), data.metric)
+
+    def answers(self) -> Tensor:
+        """Classify the test nodes once more, with the weights as they were tested.
+
+        Returns:
+            The class of each test node in the order of their ids, int64, shape ``[num_test]``.
+
+        Raises:
+            ValueError: If the stored weights are not those of the result.
+        """
+        data: NodeData = self.data
+        return NodeScorer(data.graph, data.split.test).logits(self._loaded().learner).argmax(-1)
 
     def predict(self, nodes: NodeIds) -> Tensor:  # type: ignore[override]
         """Classify nodes of the graph, with the weights as they were tested.

@@ -151,6 +151,21 @@ class Floor(ABC):
         Raises:
             RuntimeError: If ``fit`` was not called before.
         """
+        return self.answers(bank, num_episodes) == bank.query_labels
+
+    def answers(self, bank: EpisodeBank, num_episodes: int) -> Tensor:
+        """Classify the queries of a bank.
+
+        Args:
+            bank: The episodes.
+            num_episodes: Episodes classified at once, which bounds the memory.
+
+        Returns:
+            Episode labels of the shape of ``bank.query``, any where a query is only repeated.
+
+        Raises:
+            RuntimeError: If ``fit`` was not called before.
+        """
         labels = bank.query_labels
         found = [
             self.predict(
@@ -158,7 +173,7 @@ class Floor(ABC):
             )
             for part in bank.batches(num_episodes)
         ]
-        return torch.cat(found) == labels
+        return torch.cat(found)
 
     @abstractmethod
     def _prepare(self, graph: Graph, setting: Setting) -> Any:
