@@ -12,11 +12,13 @@ NAMES = {
     "exactness": "largest errors against slow, obvious twins",
     "first_runs": "learners x optimizers x class splits beside the floors",
     "first_start": "time and memory of loading a graph, without and with its cache",
+    "compare_kills": "kill workers and launchers of a comparison and compare the tables",
     "kill_resume": "kill a run at random moments and compare the bits",
     "learners": "every learner with two optimizers beside the floors and the ceiling",
     "node_classification": "four optimizers on homophilic and heterophilic graphs",
     "optimizer_step": "time and memory of an optimizer's step beside rivals",
     "optimizers": "every optimizer on two graphs, and sparse training",
+    "simulation": "how often the statistics of a comparison err",
     "zoo": "PyTorch Geometric's layers and models under FGSAM, class by class",
 }
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
-from unittest.mock import patch
 
 import torch
 
@@ -18,6 +15,7 @@ from fgsam.engine.config import load_config
 from fgsam.engine.config_model import FewShotConfig
 from fgsam.engine.data import Data, build_data
 from fgsam.engine.evaluate import BankScorer, floor_hits
+from fgsam.engine.stopwatch import STAGES, Stopwatch
 from fgsam.engine.train import Trainer
 from fgsam.graph.graph import Graph
 from fgsam.methods import smoothing
@@ -25,15 +23,6 @@ from fgsam.nn.gcn import GCN
 from fgsam.registry import METHODS, OPTIMIZERS
 
 OPTIMIZED_BY = ("adam", "fgsam", "fgsam_plus")
-STAGES = ("draw", "field", "forward", "backward", "peer", "update")
-ABOUT = {
-    "draw": "the episode or the nodes",
-    "field": "building what the GNN pass reads",
-    "forward": "the loss of the GNN pass",
-    "backward": "its gradient",
-    "peer": "the whole peer pass, its field included",
-    "update": "the rest: ascent, base step, guards",
-}
 STEPS = 4
 """Steps in a timed call: whole periods of FGSAM+, whose two steps differ."""
 
@@ -52,65 +41,6 @@ CLOCK = time.thread_time
 Row = dict[str, Any]
 
 
-class Stopwatch:
-    """A task that notes what the steps of a trainer spend on each stage.
-
-    Args:
-        task: What is watched.
-
-    Attributes:
-        seconds: Time of each stage since :meth:`whole` began; what is in none of them counts as ``"update"``.
-    """
-
-    def __init__(self, task: Any) -> None:
-        self.task = task
-        self.seconds: Counter[str] = Counter()
-        self._is_peer = False
-        self._peers: dict[int, bool] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.task, name)
-
-    def draw(self, *arguments: Any) -> Any:
-        """See ``Task.draw``."""
-        with self._stage("draw"):
-            return self.task.draw(*arguments)
-
-    def field(self, *arguments: Any, peer: bool) -> Any:
-        """See ``Task.field``."""
-        with self._stage("peer" if peer else "field"):
-            found = self.task.field(*arguments, peer=peer)
-        self._peers[id(found)] = peer
-        return found
-
-    def loss(self, method: Any, field: Any, batch: Any) -> Any:
-        """See ``Task.loss``."""
-        self._is_peer = self._peers[id(field)]
-        with self._stage("peer" if self._is_peer else "forward"):
-            return self.task.loss(method, field, batch)
-
-    @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Time all that happens inside, gradients included."""
-        self.seconds.clear()
-        backward = torch.autograd.backward
-
-        def timed(*arguments: Any, **options: Any) -> None:
-            with self._stage("peer" if self._is_peer else "backward"):
-                backward(*arguments, **options)
-
-        start = CLOCK()
-        with patch.object(torch.autograd, "backward", timed):
-            yield
-        self.seconds["update"] = CLOCK() - start - self.seconds.total()
-
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        start = CLOCK()
-        yield
-        self.seconds[name] += CLOCK() - start
-
-
 def learner_rows(graph: Graph, names: Sequence[str], setting: dict[str, int], rounds: int) -> list[Row]:
     """Measure every learner: its steps, the stages of an FGSAM step, and a test episode.
 
@@ -125,7 +55,7 @@ def learner_rows(graph: Graph, names: Sequence[str], setting: dict[str, int], ro
     assert isinstance(config, FewShotConfig)
     data = build_data(config, graph)
     arms: dict[tuple[str, str], Arm] = {}
-    stages: dict[str, list[Counter[str]]] = {}
+    stages: dict[str, list[dict[str, float]]] = {}
     fitting: dict[str, float] = {}
     for name in names:
         if METHODS.load(name).is_trained:
@@ -152,23 +82,23 @@ def learner_table(rows: list[Row]) -> str:
             cells += [f"{100 * row['share'][stage]:.0f} %" for stage in STAGES]
         fit = "" if row["fit_seconds"] is None else f"{row['fit_seconds']:.1f} s"
         lines.append(f"| {' | '.join([row['method'], *cells, format(row['score']['ms_median'], '.2f'), fit])} |")
-    lines += ["", NOTE, "", *(f"- {stage}: {about}" for stage, about in ABOUT.items())]
+    lines += ["", NOTE, "", *(f"- {stage}: {about}" for stage, about in STAGES.items())]
     return "\n".join(lines)
 
 
-def _row(name: str, times: dict[Any, list[float]], stages: list[Counter[str]], fit_seconds: float | None) -> Row:
+def _row(name: str, times: dict[Any, list[float]], stages: list[dict[str, float]], fit_seconds: float | None) -> Row:
     row: Row = {"method": name, "fit_seconds": fit_seconds}
     for (method, what), found in times.items():
         if method == name:
             row[what] = quartiles([ms / (TESTED if what == "score" else STEPS) for ms in found])
     if stages:
-        middle = {stage: statistics.median(seconds[stage] / STEPS for seconds in stages) for stage in STAGES}
+        middle = {stage: statistics.median(seconds.get(stage, 0.0) / STEPS for seconds in stages) for stage in STAGES}
         row["stage_ms"] = {stage: round(1e3 * seconds, 3) for stage, seconds in middle.items()}
         row["share"] = {stage: round(seconds / sum(middle.values()), 4) for stage, seconds in middle.items()}
     return row
 
 
-def _training(data: Data, name: str, optimizer: str, seen: list[Counter[str]]) -> Arm:
+def _training(data: Data, name: str, optimizer: str, seen: list[dict[str, float]]) -> Arm:
     """Take some steps, and note what they spent on each stage."""
     learner = _made(data, name)
     watch: Any = Stopwatch(data.task(learner))
@@ -179,7 +109,7 @@ def _training(data: Data, name: str, optimizer: str, seen: list[Counter[str]]) -
         with watch.whole():
             for _ in range(STEPS):
                 trainer.learn(next(steps))
-        seen.append(watch.seconds.copy())
+        seen.append(dict(watch.seconds))
 
     return train
 

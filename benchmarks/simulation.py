@@ -22,8 +22,8 @@ from scipy.special import stdtr
 
 from benchmarks.harness import command_line
 from benchmarks.study import publish
-from fgsam.compare.power import minimum_detectable
-from fgsam.compare.statistics import (
+from fgsam.comparison.power import minimum_detectable
+from fgsam.comparison.statistics import (
     ALPHA,
     MARGIN,
     MIN_SPLITS_BOOTSTRAP,
@@ -32,7 +32,7 @@ from fgsam.compare.statistics import (
     mean_over_splits,
     paired_test,
 )
-from fgsam.compare.verdict import verdict
+from fgsam.comparison.verdict import verdict
 
 SEED_SD, EPISODE_SD = 0.5, 3.0
 """Points."""

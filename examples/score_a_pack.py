@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 import fgsam
-from fgsam.compare.executors.inline import Inline
-from fgsam.compare.grid_source import grid_of_call
-from fgsam.compare.pack import export_pack
-from fgsam.compare.pack_score import PackScore, score_pack
-from fgsam.compare.study import Study
+from fgsam.comparison.executors.inline import Inline
+from fgsam.comparison.grid_source import grid_of_call
+from fgsam.comparison.pack import export_pack
+from fgsam.comparison.pack_score import PackScore, score_pack
+from fgsam.comparison.study import Study
 
 GRAPH = {"num_nodes": 600, "num_classes": 12, "num_features": 100, "words_per_node": 20}
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from fgsam.optim.fgsam import FGSAM
     from fgsam.optim.fgsam_plus import FGSAMPlus
     from fgsam.optim.sam import SAM
+    from fgsam.report.compare import compare
+    from fgsam.report.comparison import Comparison, load_comparison
 
 __version__ = "0.1.0"
 
@@ -30,6 +32,7 @@ _PLACES = {
     "ASAM": "fgsam.optim.asam",
     "Callback": "fgsam.engine.callbacks",
     "ClassSplit": "fgsam.episodes.split",
+    "Comparison": "fgsam.report.comparison",
     "EpisodeBank": "fgsam.episodes.bank",
     "EpisodeSampler": "fgsam.episodes.sampler",
     "FGSAM": "fgsam.optim.fgsam",
@@ -41,6 +44,8 @@ _PLACES = {
     "SAM": "fgsam.optim.sam",
     "Trainer": "fgsam.engine.train",
     "advise": "fgsam.advice.advise",
+    "compare": "fgsam.report.compare",
+    "load_comparison": "fgsam.report.comparison",
     "load_config": "fgsam.engine.config",
     "load_graph": "fgsam.data.load",
     "load_run": "fgsam.engine.run",
@@ -55,6 +60,7 @@ __all__ = [
     "SAM",
     "Callback",
     "ClassSplit",
+    "Comparison",
     "EpisodeBank",
     "EpisodeSampler",
     "FGSAMPlus",
@@ -64,6 +70,8 @@ __all__ = [
     "RunConfig",
     "Trainer",
     "advise",
+    "compare",
+    "load_comparison",
     "load_config",
     "load_graph",
     "load_run",

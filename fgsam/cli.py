@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import fgsam.cli_compare
+import fgsam.cli_plan
 from fgsam.cli_data import data_app
 from fgsam.cli_report import output_for_json, reported, shown_log
 from fgsam.engine.job import own_rank
@@ -177,6 +179,10 @@ def methods() -> None:
     from fgsam.cli_tables import learner_table, print_table
 
     print_table(*learner_table())
+
+
+fgsam.cli_compare.register(app)
+fgsam.cli_plan.register(app)
 
 
 def _plan(config: RunConfig, as_json: bool) -> None:

@@ -195,8 +195,8 @@ CALLBACKS = Registry("callback", {"tensorboard": "fgsam.engine.tensorboard:Tenso
 EXECUTORS = Registry(
     "executor",
     {
-        "inline": "fgsam.compare.executors.inline:Inline",
-        "processes": "fgsam.compare.executors.processes:Processes",
-        "dask": "fgsam.compare.executors.cluster:Dask",
+        "inline": "fgsam.comparison.executors.inline:Inline",
+        "processes": "fgsam.comparison.executors.processes:Processes",
+        "dask": "fgsam.comparison.executors.cluster:Dask",
     },
 )

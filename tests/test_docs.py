@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from fgsam.cli import app
 from fgsam.cli_tables import learner_table, optimizer_table
+from fgsam.comparison.grid_source import load_grid
 from fgsam.engine.config import load_config
 from fgsam.nn.peer import peer_report
 
@@ -104,12 +105,13 @@ def test_command_lines_can_be_parsed(page: Path, tmp_path: Path, monkeypatch: py
 
 
 @each_page
-def test_yaml_blocks_are_configs(page: Path, tmp_path: Path):
+def test_yaml_blocks_are_configs_or_grids(page: Path, tmp_path: Path):
     for language, text, line in blocks_of(page):
         if language == "yaml":
             path = tmp_path / f"line{line}.yaml"
             path.write_text(text)
-            load_config(path)
+            load = load_grid if "arms:" in text else load_config
+            load(path)
 
 
 @each_page

@@ -23,9 +23,10 @@ LAYERS = [
     {"data"},
     {"methods"},
     {"engine"},
-    {"compare"},
+    {"comparison"},
     {"sharpness", "report", "advice"},
-    {"cli", "cli_data", "cli_get", "cli_report", "cli_tables", "contract", "testing", "__main__", "__init__"},
+    {"cli", "cli_compare", "cli_data", "cli_get", "cli_plan", "cli_report", "cli_tables"},
+    {"contract", "testing", "__main__", "__init__"},
 ]
 """A file imports from its own row and the rows above it."""
 

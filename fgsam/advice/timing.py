@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fgsam.advice.probe import Loss, Losses
+from fgsam.engine.stopwatch import Work, interleaved, period_of
 from fgsam.optim.base import Counts, SharpnessAware
 from fgsam.registry import OPTIMIZERS
 
@@ -26,8 +27,6 @@ MOST_STEPS = 10
 
 ROUND_IN_PASSES = 20
 """What a round takes with the steps that are measured, in passes of the GNN, roughly."""
-
-Arm = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -122,10 +121,7 @@ class Plan:
     def of(cls, rule: SharpnessAware, num_queries: int) -> Plan:
         """Read the plan of a rule for a number of queries."""
         longest, shortest = rule.counts(num_queries)
-        options = ("refresh_every", "hessian_every", "mask_every")
-        period = next((int(getattr(rule, option)) for option in options if hasattr(rule, option)), None)
-        if longest == shortest:
-            period = 1
+        period = period_of(rule, num_queries)
         return cls(longest, shortest, period, min(period or 1, MOST_STEPS))
 
     def mean(self, costs: Costs, num_steps: int) -> float | None:
@@ -161,37 +157,11 @@ def time_steps(losses: Losses, num_queries: int, *, has_peer: bool, seconds: flo
             arms[f"step {name}"] = _steps(measured, plans[name].num_steps, *losses.of(model).closures(0))
     stand_in = _StandIn(rules["adam"], num_queries)
     arms |= _arms("stand-in", stand_in, stand_in, stand_in.params)
-    found = interleaved(arms, deadline=deadline, device=stand_in.params[0].device)
+    found = interleaved(arms, device=stand_in.params[0].device, rounds=MOST_ROUNDS, deadline=deadline)
     times = {name: statistics.median(values) for name, values in found.items()}
     passes, free = _costs("pass", times), _costs("stand-in", times)
     steps = tuple(_step_time(name, plan, passes, free, times) for name, plan in plans.items())
     return Times(len(found["pass gnn"]), passes, steps)
-
-
-def interleaved(arms: Mapping[str, Arm], *, deadline: float, device: torch.device) -> dict[str, list[float]]:
-    """Time each arm once a round, so that a slow moment of the machine falls on all of them.
-
-    Args:
-        arms: What to call.
-        deadline: No round but the first begins after it, by ``time.perf_counter()``.
-        device: Where the work is done.
-
-    Returns:
-        Milliseconds of every call, by arm; without the first round, which warms up, where there are others.
-    """
-    # Processor time leaves out what other programs take; work on another device shows only by the clock.
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    last = torch.zeros(1, device=device)
-    times: dict[str, list[float]] = {name: [] for name in arms}
-    for turn in range(1 + MOST_ROUNDS):
-        if turn and time.perf_counter() > deadline:
-            break
-        for name, arm in arms.items():
-            start = clock()
-            arm()
-            last.tolist()  # waits until the device has done all before it
-            times[name].append(1e3 * (clock() - start))
-    return {name: values[1:] or values for name, values in times.items()}
 
 
 class _StandIn:
@@ -207,13 +177,13 @@ class _StandIn:
         )
 
 
-def _arms_of_passes(kind: str, losses: Losses, has_peer: bool) -> dict[str, Arm]:
+def _arms_of_passes(kind: str, losses: Losses, has_peer: bool) -> dict[str, Work]:
     own = losses.of(copy.deepcopy(losses.model))
     closure, peer_closure = own.closures(0)
     return _arms(kind, closure, peer_closure if has_peer else None, list(own.model.parameters()))
 
 
-def _arms(kind: str, closure: Loss, peer_closure: Loss | None, params: list[Tensor]) -> dict[str, Arm]:
+def _arms(kind: str, closure: Loss, peer_closure: Loss | None, params: list[Tensor]) -> dict[str, Work]:
     """One arm for each kind of pass."""
     params = [param for param in params if param.requires_grad]
 
@@ -225,7 +195,7 @@ def _arms(kind: str, closure: Loss, peer_closure: Loss | None, params: list[Tens
         along = torch.stack([grad.sum() for grad in grads if grad is not None]).sum()
         return torch.autograd.grad(along, params, allow_unused=True)
 
-    arms: dict[str, Arm] = {f"{kind} forward": closure, f"{kind} gnn": lambda: gradient(closure)}
+    arms: dict[str, Work] = {f"{kind} forward": closure, f"{kind} gnn": lambda: gradient(closure)}
     if peer_closure is not None:
         arms[f"{kind} peer"] = lambda: gradient(peer_closure)
     if _runs(product):
@@ -233,7 +203,7 @@ def _arms(kind: str, closure: Loss, peer_closure: Loss | None, params: list[Tens
     return arms
 
 
-def _runs(product: Arm) -> bool:
+def _runs(product: Work) -> bool:
     """Whether an encoder has second derivatives; a module of the user's may hold operations without."""
     try:
         product()
@@ -251,7 +221,7 @@ def _costs(kind: str, times: Mapping[str, float]) -> Costs:
     return Costs(min(forward, gnn), gnn, peer, extra)
 
 
-def _steps(rule: SharpnessAware, num_steps: int, closure: Loss, peer_closure: Loss) -> Arm:
+def _steps(rule: SharpnessAware, num_steps: int, closure: Loss, peer_closure: Loss) -> Work:
     closures = (closure, peer_closure) if rule.peer == "required" else (closure,)
 
     def steps() -> None:
@@ -275,7 +245,7 @@ def _rule(name: str, model: nn.Module) -> SharpnessAware:
     return rule
 
 
-def _seconds_of(arm: Arm) -> float:
+def _seconds_of(arm: Work) -> float:
     start = time.perf_counter()
     arm()
     return time.perf_counter() - start

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,7 @@ class Data:
         split: Classes of training, validation and test.
         sampler: Draws training episodes.
         val_bank: Episodes that weights and settings are chosen on: of training classes where the split has no others.
-        test_bank: Episodes that the result is about.
+        make_test_bank: Draws or reads ``test_bank``.
         episode: The shape of an episode, and its noise.
     """
 
@@ -58,8 +60,13 @@ class Data:
     split: ClassSplit
     sampler: EpisodeSampler
     val_bank: EpisodeBank
-    test_bank: EpisodeBank
+    make_test_bank: Callable[[], EpisodeBank]
     episode: EpisodeConfig
+
+    @cached_property
+    def test_bank(self) -> EpisodeBank:
+        """Episodes that the result is about; made when they are first asked for, which a search never does."""
+        return self.make_test_bank()
 
     @property
     def digests(self) -> dict[str, str]:
@@ -131,7 +138,7 @@ class Data:
 
 
 def build_data(config: FewShotConfig, graph: Graph | None = None, *, bank_folder: Path | None = None) -> Data:
-    """Load the graph and its split, and draw or read the banks.
+    """Load the graph and its split, and draw or read the validation bank.
 
     Split and banks are those of the clean graph, so that a run with noise or smoothed features is paired with one
     without.
@@ -157,9 +164,12 @@ def build_data(config: FewShotConfig, graph: Graph | None = None, *, bank_folder
     }
     val_sampler = samplers.get("meta_val", samplers["meta_train"])
     val_bank = build_bank(config, graph, split, val_sampler, "val_bank", bank_folder)
-    test_bank = build_bank(config, graph, split, samplers["meta_test"], "test_bank", bank_folder)
     whole, train_graph, val_graph = _seen_graphs(config, graph, split)
-    return Data(whole, train_graph, val_graph, split, samplers["meta_train"], val_bank, test_bank, config.episode)
+
+    def make_test_bank() -> EpisodeBank:
+        return build_bank(config, graph, split, samplers["meta_test"], "test_bank", bank_folder)
+
+    return Data(whole, train_graph, val_graph, split, samplers["meta_train"], val_bank, make_test_bank, config.episode)
 
 
 def _seen_graphs(config: FewShotConfig, graph: Graph, split: ClassSplit) -> tuple[Graph, Graph, Graph]:

@@ -10,11 +10,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import threadpoolctl
 import torch
 
 from fgsam.engine.arguments import config_of_call
-from fgsam.engine.build import Entries, build_method, build_optimizer, check_encoders, is_ours
+from fgsam.engine.build import Entries, is_ours
 from fgsam.engine.callbacks import Callback, make_callbacks
 from fgsam.engine.checkpoint import save_checkpoint, weights_digest
 from fgsam.engine.config_model import RunConfig
@@ -27,10 +26,10 @@ from fgsam.engine.node_data import NodeData
 from fgsam.engine.outcome import Material, NodeRun, Run, load_run, opened
 from fgsam.engine.progress import ProgressKind, make_progress
 from fgsam.engine.record import RESULTS_VERSION, Keeper, RunDirectory, content_hash, fingerprint, make_folder
+from fgsam.engine.setup import Setup, pinned
 from fgsam.engine.task import Scored
 from fgsam.engine.team import RankError, Team, form_team, ranks_that_count
 from fgsam.engine.train import NonFiniteLossError, Trainer
-from fgsam.episodes.streams import generator
 from fgsam.graph.graph import Graph
 from fgsam.memory import peak_memory_mb
 from fgsam.optim.ranks import FailedRankError, LostRankError
@@ -127,7 +126,7 @@ def execute(
     """
     objects = {"graph": graph, "encoder": encoder, "method": method, "optimizer": optimizer}
     given = {part: value for part, value in objects.items() if value is not None}
-    with _machine(config), Interrupts() as interrupts:
+    with pinned(config), Interrupts() as interrupts:
         team = form_team(config)
         listeners = [*make_callbacks(callbacks), *make_progress(progress)] if team.is_first else []
         job = _Job(config, given, team)
@@ -200,7 +199,9 @@ class _Job:
         if self.team.is_first:
             make_folder(banks)
         graph = self.objects.get("graph")
-        return build_inputs(self.config, graph, bank_folder=banks if self.team.is_first else None)
+        data = build_inputs(self.config, graph, bank_folder=banks if self.team.is_first else None)
+        _ = data.digests  # makes the test bank, whose faults are to come out here
+        return data
 
     def is_done(self) -> bool:
         """Whether the result is there; one that was cut short by time is not, if there is more time now."""
@@ -228,38 +229,15 @@ class _Job:
             self._fit(interrupts)
 
     def _build(self) -> Any:
-        config, graph, entries = self.config, self.data.train_graph, self.entries
         if not self.is_trained:
-            return entries.method(**config.method.options)
-        self.stream = (self.data.split.digest, config.train.seed)
-        method = build_method(config, graph, entries, *self.stream, given=self.data.given(entries.method))
-        data_parallel = getattr(config.train, "perturbation", None) if self.team.size > 1 else None
-        self.optimizer = build_optimizer(config, method, entries, data_parallel=data_parallel)
-        rng = generator("check", *self.stream)
-        self.encoder_checks = check_encoders(method, graph, optimizer=self.optimizer, rng=rng)
-        self.task = self.data.task(method)
-        return method
+            return self.entries.method(**self.config.method.options)
+        self.setup = Setup.of(self.config, self.data, self.entries, num_ranks=self.team.size)
+        return self.setup.learner
 
     def _train(self, interrupts: Interrupts, callbacks: Sequence[Callback]) -> None:
-        train, method, team = self.config.train, self.learner, self.team
-        num_batches, per_step = self.task.max_batches, train.batches_per_step
-        limit = train.max_steps if num_batches is None else max(1, num_batches // per_step)
+        team = self.team
         keeper = Keeper(self.files, self.hash, team)
-        trainer = Trainer(
-            self.task,
-            method,
-            self.optimizer,
-            stream=self.stream,
-            num_steps=min(train.max_steps, limit),
-            val_every=train.val_every,
-            patience=train.patience,
-            max_seconds=train.max_seconds,
-            peer_dropout=train.peer_dropout,
-            batches_per_step=train.batches_per_step,
-            team=team,
-            callbacks=[keeper, *callbacks],
-            directory=self.files.path,
-        )
+        trainer = self.setup.trainer(team=team, callbacks=[keeper, *callbacks], directory=self.files.path)
         keeper.restore(trainer)
         stopped_by = trainer.fit(lambda: interrupts.requested)
         keeper.save(trainer)
@@ -280,7 +258,7 @@ class _Job:
             "stopped_by": stopped_by,
             "weights_digest": weights_digest(weights),
             "skipped_steps": trainer.optimizer.num_skipped,
-            "encoder_checks": self.encoder_checks,
+            "encoder_checks": self.setup.encoder_checks,
         }
         timing = {f"ms_per_{unit}": trainer.ms_per_step / per_step, "train_seconds": train_seconds}
         self._finish(found, val, test, timing, keeper.fingerprints)
@@ -356,20 +334,6 @@ def _own_errors(team: Team) -> Iterator[None]:
         if team.is_first:
             raise
         raise RankError(str(error)) from error
-
-
-@contextmanager
-def _machine(config: RunConfig) -> Iterator[None]:
-    """Set threads and determinism for a while."""
-    num_threads, strictness = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    try:
-        with threadpoolctl.threadpool_limits(config.run.threads):
-            torch.set_num_threads(config.run.threads)
-            torch.use_deterministic_algorithms(config.run.deterministic)
-            yield
-    finally:
-        torch.set_num_threads(num_threads)
-        torch.set_deterministic_debug_mode(strictness)
 
 
 def _peak_memory_mb(data: Data | NodeData) -> float:

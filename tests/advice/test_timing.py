@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
 
 from fgsam.advice import timing
 from fgsam.advice.probe import Losses, Nodes, initial_model
-from fgsam.advice.timing import MEASURED, Costs, Plan, interleaved, time_steps
+from fgsam.advice.timing import MEASURED, Costs, Plan, time_steps
 from fgsam.graph.graph import Graph
 from fgsam.nn.gcn import GCN
 from fgsam.optim.base import Counts
@@ -49,21 +47,6 @@ def test_a_rule_whose_steps_differ_keeps_a_period_or_chooses_by_what_it_meets(na
     plan = plan_of(name)
     assert (plan.period is None) == (name == "aesam")
     assert plan.num_steps <= timing.MOST_STEPS
-
-
-def test_the_first_round_warms_up():
-    calls: list[int] = []
-    times = interleaved({"a": lambda: calls.append(1)}, deadline=math.inf, device=torch.device("cpu"))
-    assert len(calls) == timing.MOST_ROUNDS + 1
-    assert len(times["a"]) == timing.MOST_ROUNDS
-
-
-def test_past_the_deadline_there_is_one_round():
-    calls: list[str] = []
-    arms = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
-    times = interleaved(arms, deadline=0.0, device=torch.device("cpu"))
-    assert calls == ["a", "b"]
-    assert {name: len(values) for name, values in times.items()} == {"a": 1, "b": 1}
 
 
 @pytest.mark.parametrize("has_peer", [True, False])

@@ -75,7 +75,7 @@ def test_stored_banks_are_clean_and_serve_every_noise(tmp_path):
     ids=str,
 )
 def test_banks_of_every_kind_are_stored_and_found_again(change, tmp_path):
-    data_of(folder=tmp_path)
+    assert data_of(folder=tmp_path).digests
     first = data_of(folder=tmp_path, **change).digests
     files = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len(files) == 4

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fgsam.engine.checkpoint import load_checkpoint, weights_digest
-from fgsam.engine.faults import ConfigError
 from fgsam.engine.episode_task import EpisodeTask
+from fgsam.engine.faults import ConfigError
 from fgsam.engine.train import Trainer
 from fgsam.episodes.sampler import EpisodeSampler
 from fgsam.optim.safe import SAFE

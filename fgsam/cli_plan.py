@@ -1,0 +1,116 @@
+"""Verbs before a comparison: plan its size, time its steps, search its settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fgsam.cli_compare import Executors, Folder, GridFile, Workers, made_executor, study_of
+from fgsam.cli_report import reported, say, shown_log
+
+if TYPE_CHECKING:
+    from fgsam.comparison.statistics import SplitMean
+
+
+def plan(
+    grid: GridFile,
+    folder: Folder = None,
+    delta: Annotated[float, typer.Option(help="Points that are worth finding.")] = 0.5,
+    splits: Annotated[int, typer.Option(help="Class splits of the pilot.")] = 3,
+    executor: Executors = "processes",
+    workers: Workers = None,
+) -> None:
+    """Run a pilot of a few class splits, and say how many a grid needs, and how long they take."""
+    from fgsam.comparison.planning import pilot, plan_comparison
+    from fgsam.comparison.results import Results
+    from fgsam.report.compare import run_grid
+
+    study = study_of(grid, folder)
+    with shown_log():
+        run_grid(pilot(study.grid, splits), study.folder, executor=made_executor(executor, workers, None))
+    print(plan_comparison(Results.read(study), delta, workers=workers))
+    print(f"The pilot lies in {study.folder} and counts as done.")
+
+
+def time(
+    grid: GridFile,
+    folder: Folder = None,
+    blocks: Annotated[int, typer.Option(help="Blocks of 20 steps that are timed.")] = 10,
+) -> None:
+    """Time the training steps of all arms in turns, in one process; nothing else measures speed."""
+    from fgsam.cli_tables import print_table
+    from fgsam.comparison.times import measure_times, write_times
+
+    study = study_of(grid, folder)
+    with shown_log():
+        times = measure_times(study.grid, num_blocks=blocks, on_part=lambda part: say(f"Timing {part.label}"))
+    write_times(study.folder, times)
+    rows = [(one.part, one.arm, f"{one.ms:.2f}", f"{one.low:.2f} to {one.high:.2f}") for one in times]
+    print_table(["part", "arm", "ms a step", "quartiles"], rows, numeric=["ms a step", "quartiles"])
+    _show_budgets(study.folder)
+
+
+def tune(
+    grid: GridFile,
+    folder: Folder = None,
+    trials: Annotated[int, typer.Option(help="Settings that each arm tries on each class split.")] = 20,
+    outside: Annotated[
+        str | None, typer.Option(metavar="GRID", help="Grid of other graphs to search on, one setting for each arm.")
+    ] = None,
+    storage: Annotated[str | None, typer.Option(help="Address of a database [default: SQLite in the folder].")] = None,
+    executor: Executors = "processes",
+    workers: Workers = None,
+) -> None:
+    """Search the ranges of a grid on validation alone, and write the grid with what each class split chose."""
+    from fgsam.comparison.grid_source import load_grid
+    from fgsam.comparison.tune import tune as search
+
+    study = study_of(grid, folder)
+    with shown_log():
+        search(
+            study.grid,
+            trials,
+            study.folder,
+            outside=None if outside is None else load_grid(outside),
+            storage=storage,
+            executor=made_executor(executor, workers, None),
+            on_search=lambda unit, found: say(f"{', '.join(map(str, unit))}: {len(found)} trials"),
+        )
+    print(f"Go on with: fgsam compare {study.folder / 'tuned.yaml'} --folder {study.folder}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    for name, verb in (("plan", reported(plan)), ("time", reported(time)), ("tune", reported(tune))):
+        app.command(name)(verb)
+
+
+def _show_budgets(folder: Path) -> None:
+    """Show what arms have learned at equal budgets, where their runs are finished."""
+    from fgsam.cli_tables import print_table
+    from fgsam.comparison.results import Results
+    from fgsam.comparison.study import Study
+    from fgsam.comparison.times import accuracy_at_equal_gradients, accuracy_at_equal_seconds, read_times
+
+    if not (folder / "grid.yaml").is_file():
+        return
+    results = Results.read(Study.open(folder))
+    columns = ["part", "arm", "share", "budget", "validation accuracy"]
+    budgets = {
+        "gradient evaluations": accuracy_at_equal_gradients(results),
+        "seconds": accuracy_at_equal_seconds(results, read_times(folder)),
+    }
+    for unit, found in budgets.items():
+        rows = [
+            (one.part, one.arm, f"{100 * one.share:.0f} %", f"{one.budget:.3g}", _points(one.val_accuracy))
+            for one in found
+        ]
+        if rows:
+            print(f"Best validation accuracy at equal {unit}; the interval is over class splits.")
+            print_table(columns, rows, numeric=columns[2:])
+
+
+def _points(score: SplitMean | None) -> str | None:
+    return None if score is None else f"{score.mean:.2f} ± {score.half_width:.2f}"

@@ -1,0 +1,222 @@
+"""A folder that the runs of a grid fill, from any number of launchers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fgsam.comparison.executors.base import Executor, Postponed
+from fgsam.comparison.grid import Cell, Grid
+from fgsam.comparison.grid_source import load_grid
+from fgsam.engine.config import load_config
+from fgsam.engine.interrupts import Interrupted
+from fgsam.engine.record import RESULTS_VERSION, RunDirectory, content_hash, make_folder
+from fgsam.files import write_atomically
+from fgsam.locks import try_lock
+
+FORMAT = "fgsam-cell 1"
+
+OBJECT_SECTIONS = {"graph": "dataset", "encoder": "encoder", "method": "method", "optimizer": "optimizer"}
+
+
+@dataclass(frozen=True)
+class State:
+    """What has become of one run.
+
+    Attributes:
+        run: Name of its directory; None where it failed.
+        error: Why it failed; None where it is finished.
+        seconds: What it took.
+        val_accuracy: Share of right answers on validation; None where it failed.
+    """
+
+    run: str | None
+    error: str | None
+    seconds: float
+    val_accuracy: float | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is a result."""
+        return self.run is not None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run as it goes to a worker: plain values, which every process can read.
+
+    Attributes:
+        cell: Its place in the grid.
+        key: Names what it computes; equal runs of different cells share one.
+        folder: Of the study.
+        values: Its config by section and key.
+        objects: What the config cannot name.
+    """
+
+    cell: Cell
+    key: str
+    folder: Path
+    values: Mapping[str, Any]
+    objects: Mapping[str, Any]
+
+
+class Study:
+    """The runs of a grid in a folder.
+
+    ``grid.yaml`` is the grid as it was last asked for, ``runs`` holds the run directories, and ``cells`` a small file
+    for every run that is over. A run is held by a lock while it is under way, so that launchers can share the folder.
+
+    Args:
+        folder: Made when something is run.
+        grid: What to run.
+    """
+
+    def __init__(self, folder: str | Path, grid: Grid) -> None:
+        searched = next((arm for arm in grid.arms if arm.space), None)
+        if searched is not None:
+            raise ValueError(
+                f"Expected settings that can be run (got ranges for '{searched.label}'). Search for them first: "
+                "'fgsam tune' writes a grid in which each class split has its own."
+            )
+        self.folder = Path(folder)
+        self.grid = grid
+        self.tasks = {cell: self._task(cell) for cell in grid.cells()}
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Study:
+        """Open a folder by the grid that it holds.
+
+        Raises:
+            FileNotFoundError: If it holds none.
+        """
+        path = Path(folder) / "grid.yaml"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"Expected '{folder}' to hold a comparison (there is no grid.yaml). Make one: fgsam compare GRID"
+            )
+        return cls(folder, load_grid(path))
+
+    def state(self, cell: Cell) -> State | None:
+        """Return what has become of a run, or None if it is not over."""
+        return read_state(self.folder, self.tasks[cell].key)
+
+    def run(
+        self, executor: Executor, *, retry_failed: bool = False, on_start: Callable[[Cell], None] = lambda cell: None
+    ) -> Iterator[tuple[Cell, State]]:
+        """Run what is not over yet, and yield each run as it ends; those that are over come first.
+
+        Args:
+            executor: Runs them.
+            retry_failed: Whether failed runs are started again.
+            on_start: Told of each run that is handed to a worker.
+
+        Raises:
+            Interrupted: If Ctrl-C or SIGTERM asked to stop.
+        """
+        make_folder(self.folder / "cells")
+        write_atomically(self.folder / "grid.yaml", self.grid.text.encode())
+        waiting: dict[str, list[Cell]] = {}
+        for cell, task in self.tasks.items():
+            state = self.state(cell)
+            if state is not None and not task.objects and (state.is_finished or not retry_failed):
+                yield cell, state
+            else:
+                waiting.setdefault(task.key, []).append(cell)
+
+        def tasks() -> Iterator[Task]:
+            for cells in waiting.values():
+                on_start(cells[0])
+                yield self.tasks[cells[0]]
+
+        function = run_task if not retry_failed else retry_task
+        with closing(executor.run(function, tasks())) as results:  # type: ignore[type-var]
+            for done in results:
+                if done.is_interrupted:
+                    raise Interrupted(f"Stopped. Finished runs are kept in {self.folder}; the same command goes on.")
+                state = done.result
+                if state is None:
+                    assert done.error is not None
+                    state = State(None, f"{done.error.name}: {done.error.message}", 0.0)
+                    write_state(self.folder, done.job.key, state)
+                for cell in waiting[done.job.key]:
+                    yield cell, state
+
+    def _task(self, cell: Cell) -> Task:
+        job = self.grid.job(cell, str(self.folder / "runs"))
+        key = content_hash({"config": job.config.content(), "results_version": RESULTS_VERSION})[:16]
+        return Task(cell, key, self.folder, job.config.resolved(), job.objects)
+
+
+def run_task(task: Task) -> State | Postponed:
+    """Do one run, unless another process has done it or is at it."""
+    return _run(task, keep_failed=True)
+
+
+def retry_task(task: Task) -> State | Postponed:
+    """Do one run, also where it has failed before."""
+    return _run(task, keep_failed=False)
+
+
+def _run(task: Task, *, keep_failed: bool) -> State | Postponed:
+    from fgsam.engine.run import execute
+
+    with _claim(task) as is_ours:
+        if not is_ours:
+            return Postponed()
+        state = read_state(task.folder, task.key)
+        if state is not None and not task.objects and (state.is_finished or keep_failed):
+            return state
+        start = time.monotonic()
+        try:
+            run = execute(config_of(task), progress="none", **task.objects)
+            state = State(run.directory.name, None, run.timing["seconds"], run.val_accuracy)
+        except Interrupted:
+            raise
+        except Exception as error:
+            state = State(None, f"{type(error).__name__}: {error}", time.monotonic() - start)
+        write_state(task.folder, task.key, state)
+        return state
+
+
+def read_state(folder: Path, key: str) -> State | None:
+    """Return what has become of a run, or None if it is not over: its file or its result is missing or damaged."""
+    try:
+        content = json.loads((folder / "cells" / f"{key}.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.pop("digest", None) != content_hash(content):
+        return None  # damaged: the run is asked once more, and read if it is there
+    del content["format"]
+    state = State(**content)
+    if state.run is not None and not RunDirectory(folder / "runs" / state.run).result.is_file():
+        return None
+    return state
+
+
+def write_state(folder: Path, key: str, state: State) -> None:
+    """Note what has become of a run."""
+    content = {"format": FORMAT, **asdict(state)}
+    text = json.dumps({**content, "digest": content_hash(content)}) + "\n"
+    write_atomically(folder / "cells" / f"{key}.json", text.encode())
+
+
+@contextmanager
+def _claim(task: Task) -> Iterator[bool]:
+    """Hold a run for this process, and tell whether that succeeded."""
+    with open(task.folder / "cells" / f"{task.key}.lock", "a", encoding="utf-8") as file:
+        yield try_lock(file)
+
+
+def config_of(task: Task) -> Any:
+    """Make the config of a run again from the values that came to this process."""
+    labels = {OBJECT_SECTIONS[part]: task.values[OBJECT_SECTIONS[part]]["name"] for part in task.objects}
+    values = {
+        section: {key: value for key, value in part.items() if key != "name"} if section in labels else part
+        for section, part in task.values.items()
+    }
+    return load_config(values=values, objects=labels)
