@@ -37,7 +37,9 @@ ENCODER = {"name": "gcn", "hidden": 32, "dim": 16, "dropout": 0.5}
 SMOOTHINGS = {"smoothing": ["hops", "pagerank", "scales"], "hops": [1, 2, 4, 8], "num_trials": 32}
 """Settings that a floor on smoothed features chooses from; more than a learner has, which favours the floors."""
 FLOORS = {"sgc_lr": SMOOTHINGS, "sgc_prototype": SMOOTHINGS}
-LIMITS = {"num_episodes": 500, "val_every": 50, "patience": 3}
+LIMITS = {"num_episodes": 300, "val_every": 50, "patience": 3, "val_episodes": 100}
+NUM_TEST = 200
+"""Test episodes; those of a learner that adapts take up to a tenth of a second each."""
 Row = dict[str, Any]
 Scores = dict[int, float]
 
@@ -76,7 +78,7 @@ def options_of(cell: Cell, *, is_quick: bool) -> dict[str, Any]:
     method = {"name": cell.method, **FLOORS.get(cell.method, {})}
     options: dict[str, Any] = {
         **{"graph": cell.graph, "method": method, "encoder": ENCODER, "split": cell.split, "seed": 0},
-        **{"n_way": 5, "k_shot": 3, "num_query": 10, **LIMITS},
+        **{"n_way": 5, "k_shot": 3, "num_query": 10, **LIMITS, "evaluate": {"num_episodes": NUM_TEST}},
     }
     if cell.optimizer != "-":
         options["optimizer"] = cell.optimizer
@@ -118,11 +120,12 @@ def page_of(rows: list[Row], command: str) -> str:
 weights of three candidates on the whole validation bank; encoder {", ".join(f"{k} {v}" for k, v in ENCODER.items())};
 every learner and optimizer with its defaults, one seed; floors on smoothed features have {SMOOTHINGS["num_trials"]}
 settings to choose from. {len(rows)} runs, {hours:.1f} hours of one core. All arms share class splits, initial weights,
-training episodes, and the banks of 200 validation and 1,000 test episodes.
+training episodes, and the banks of {LIMITS["val_episodes"]} validation and {NUM_TEST} test episodes.
 
 The unit is the class split: the mean over splits of the mean over test episodes, ± the half-width of the 95 % t
 interval over splits; differences are paired by split. Intervals are not corrected for the number of learners.
-Estimand: this graph, over random class splits. Two modes are kept apart: each query is classified alone, or the
+Estimand: this graph, over random class splits; an arm that takes longer may have fewer of them, and is compared on
+those alone. Two modes are kept apart: each query is classified alone, or the
 queries of an episode together. The best floor of a mode is the one with the best mean here, which favours the floors.
 `ceiling` has seen the labels of the test classes, `mlp` no edge at all, `peer_mlp` none while it was trained. Times are
 medians beside other work."""

@@ -25,8 +25,10 @@ LAYERS = [
     {"engine"},
     {"comparison"},
     {"sharpness", "report", "advice"},
-    {"cli", "cli_compare", "cli_data", "cli_get", "cli_plan", "cli_report", "cli_tables"},
-    {"contract", "testing", "__main__", "__init__"},
+    {
+        *("cli", "cli_compare", "cli_data", "cli_get", "cli_plan", "cli_report", "cli_tables"),
+        *("contract", "testing", "__main__", "__init__"),
+    },
 ]
 """A file imports from its own row and the rows above it."""
 

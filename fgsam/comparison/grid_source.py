@@ -83,7 +83,7 @@ class GridText(_Model):
     title: Text | None = Field(None, description="heading of the report; the file's name when not given")
     task: Literal["few_shot", "node_classification"] | None = Field(None, description="what all runs learn")
     config: Text | None = Field(None, description="a run's config to begin from: a file, or a name of the package")
-    common: dict[str, Any] = Field({}, description="sections of a run's config, shared by all runs")
+    common: dict[str, Any] = Field({}, description="sections, or single keys, of a run's config, shared by all runs")
     graphs: Annotated[list[Any], Field(min_length=1)] | None = Field(
         None, description="named graphs, npz files, or mappings of options; the config's graph when not given"
     )
@@ -220,20 +220,22 @@ class _Maker:
 
     def _check_common(self, written: GridText) -> None:
         for key, values in written.common.items():
-            if key not in SECTIONS:
-                self._note(
-                    f"Expected a section of a run's config (got '{key}'). {suggest(key, SECTIONS)}", "common", key
-                )
-            elif not isinstance(values, Mapping):
+            if key not in SECTIONS and isinstance(values, Mapping):
+                text = f"Expected a section of a run's config (got '{key}'). {suggest(key, SECTIONS)}"
+                self._note(text, "common", key)
+            elif key in SECTIONS and not isinstance(values, Mapping):
                 self._note(f"Expected section '{key}' to have keys (got {key}={shown(values)}).", "common", key)
-        own = {"dataset": ("split",), "train": ("seed",), "run": ("root",)}
-        for section, names in own.items():
+        own = {
+            ("dataset", "split"): "'splits'",
+            ("train", "seed"): "'seeds'",
+            ("run", "root"): "the folder of the comparison",
+        }
+        for (section, name), instead in own.items():
             values = written.common.get(section)
-            for name in names:
-                if isinstance(values, Mapping) and name in values:
-                    instead = {"split": "'splits'", "seed": "'seeds'", "root": "the folder of the comparison"}[name]
-                    text = f"Expected no '{section}.{name}' in a grid, which sets it by {instead}. Remove it."
-                    self._note(text, "common", section, name)
+            keys: Keys | None = ("common", section, name) if isinstance(values, Mapping) and name in values else None
+            keys = ("common", name) if name in written.common else keys
+            if keys is not None:
+                self._note(f"Expected no '{name}' in a grid, which sets it by {instead}. Remove it.", *keys)
 
     def _parts(self, written: GridText) -> Iterator[Part]:
         graphs = written.graphs if written.graphs is not None else [None]
@@ -297,8 +299,11 @@ class _Maker:
                 except ConfigError as error:
                     for fault in error.faults:
                         self._note_of_run(fault, part, arm, candidate)
-                except (ValueError, TypeError, FileNotFoundError) as error:
-                    self._note(str(error), "config" if isinstance(error, FileNotFoundError) else "arms")
+                except FileNotFoundError as error:
+                    self._note(str(error), "config")
+                except (ValueError, TypeError) as error:
+                    is_shared = any(f"'{key}'" in str(error) for key in written.common)
+                    self._note(str(error), "common" if is_shared else "arms")
         return jobs
 
     def _note_of_run(self, fault: Fault, part: Part, arm: Arm, candidate: Mapping[str, Any]) -> None:
@@ -374,7 +379,13 @@ class _Maker:
 
 
 def _job(written: GridText, part: Part, arm: Arm, candidate: Mapping[str, Any]) -> Job:
-    options: dict[str, Any] = {section: dict(values) for section, values in written.common.items()}
+    # Single keys stand beside sections; what a part or a candidate sets goes before them.
+    set_here = {dotted.partition(".")[2] for dotted in (*part.setting, *candidate)}
+    options: dict[str, Any] = {
+        key: dict(values) if isinstance(values, Mapping) else values
+        for key, values in written.common.items()
+        if key not in set_here
+    }
     for dotted, value in part.setting.items():
         section, _, key = dotted.partition(".")
         options.setdefault(section, {})[key] = value

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import psutil
 
-from tests.compare import jobs
+from tests.comparison import jobs
 
 
 def outcomes(executor, function, given):

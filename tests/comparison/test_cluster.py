@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from fgsam.comparison.executors.cluster import Dask, local_cluster
-from tests.compare import jobs
+from tests.comparison import jobs
 from tests.comparison.launching import Launcher, is_alive, outcomes, workers
 
 

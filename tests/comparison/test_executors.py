@@ -13,7 +13,7 @@ from fgsam.comparison.executors.cluster import Dask, local_cluster
 from fgsam.comparison.executors.inline import Inline
 from fgsam.comparison.executors.processes import Processes
 from fgsam.registry import EXECUTORS
-from tests.compare import jobs
+from tests.comparison import jobs
 from tests.comparison.launching import Launcher, is_alive, outcomes, wait_until
 
 OWN = {"inline": Inline, "processes": lambda: Processes(workers=2), "dask": lambda: Dask(workers=2)}

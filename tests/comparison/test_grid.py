@@ -62,6 +62,14 @@ def test_options_of_an_arm_win_over_shared_ones():
     assert rates["gpn/adam"] == (0.1, 0.0)
 
 
+def test_single_keys_are_shared_and_give_way_to_candidates():
+    grid = small_grid(common={"n_way": 3, "lr": 0.5}, candidates={"optimizer.lr": [0.1, 0.2]})
+    configs = [job.config for (_, arm, _), job in grid.jobs.items() if arm == "gpn/sam"]
+    assert [config.optimizer.lr for config in configs] == [0.1, 0.2]
+    assert {config.episode.n_way for config in configs} == {3}
+    assert {job.config.optimizer.lr for job in small_grid(common={"lr": 0.5}).jobs.values()} == {0.5}
+
+
 def test_a_floor_beside_several_optimizers_is_one_arm_with_as_many_trials():
     grid = small_grid(
         arms=[{"method": ["gpn", "sgc_lr"], "optimizer": ["adam", "sam"]}],
@@ -171,6 +179,7 @@ hypotheses: [gpn/adam better, gpn/sa above gpn/adam, gpn/sam above gpn/sam]
         ("graphs: [coauthor_cs]\ncommon: {episode: {n_way: 7}}\narms: [{method: gpn}]\n", "Lower episode.n_way"),
         ("config: nowhere\narms: [{method: gpn}]\n", "got 'nowhere'"),
         ("vary: {lr: [1]}\narms: [{method: gpn}]\n", "Expected a key 'section.key' (got 'lr')"),
+        ("common: {n_wey: 3}\narms: [{method: gpn}]\n", "Did you mean 'n_way'"),
         ("arms:\n  - {method: gpn, label: a, optimizer: [adam, sam]}\n", "a label for a single arm"),
     ],
 )

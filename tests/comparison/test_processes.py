@@ -13,7 +13,7 @@ import pytest
 
 from fgsam.comparison.executors import processes
 from fgsam.comparison.executors.processes import Processes
-from tests.compare import jobs
+from tests.comparison import jobs
 from tests.comparison.launching import Launcher, is_alive, outcomes, wait_until, workers
 
 

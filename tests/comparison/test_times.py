@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fgsam.compare import times as times_module
 
+from fgsam.comparison import times as times_module
 from fgsam.comparison.executors.inline import Inline
 from fgsam.comparison.results import Record, Results
 from fgsam.comparison.study import Study

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from fgsam.compare import tune as tune_module
 
+from fgsam.comparison import tune as tune_module
 from fgsam.comparison.executors.inline import Inline
 from fgsam.comparison.executors.processes import Processes
 from fgsam.comparison.grid import Tuned
