@@ -135,6 +135,14 @@ def test_the_page_of_learners_pairs_by_split_and_keeps_modes_apart():
 
 
 @pytest.mark.slow
+def test_compare_kills_finds_the_tables_of_the_undisturbed_comparison(measure: Measure, tmp_path: Path):
+    measure("compare_kills", "--quick", "--out", str(tmp_path))
+    page = (tmp_path / "compare_kills.md").read_text()
+    assert page.count("same bits |") == 4
+    assert "DIFFERENT" not in page
+
+
+@pytest.mark.slow
 def test_kill_resume_finds_the_results_of_the_undisturbed_run(measure: Measure, tmp_path: Path):
     # The first moment of this seed comes so soon that even a short run is still at work.
     small = ("--kills", "1", "--pairs", "0", "--episodes", "200", "--seed", "31")
