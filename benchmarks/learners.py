@@ -116,19 +116,20 @@ def page_of(rows: list[Row], command: str) -> str:
 {command}
 ```
 
-5-way 3-shot, 10 queries a class, {limits}, stopped after {LIMITS["patience"]} validations without improvement, best
-weights of three candidates on the whole validation bank; encoder {", ".join(f"{k} {v}" for k, v in ENCODER.items())};
-every learner and optimizer with its defaults, one seed; floors on smoothed features have {SMOOTHINGS["num_trials"]}
-settings to choose from. {len(rows)} runs, {hours:.1f} hours of one core. All arms share class splits, initial weights,
-training episodes, and the banks of {LIMITS["val_episodes"]} validation and {NUM_TEST} test episodes.
+5-way 3-shot, 10 queries a class, {limits}, stopped after
+{LIMITS["patience"]} validations without improvement, best weights of three candidates on the whole validation bank;
+encoder {", ".join(f"{key} {value}" for key, value in ENCODER.items())}. Every learner and optimizer has its defaults
+and one seed; floors on smoothed features have {SMOOTHINGS["num_trials"]} settings to choose from. {len(rows)} runs,
+{hours:.1f} hours of one core. All arms share class splits, initial weights, training episodes, and the banks of
+{LIMITS["val_episodes"]} validation and {NUM_TEST} test episodes.
 
 The unit is the class split: the mean over splits of the mean over test episodes, ± the half-width of the 95 % t
 interval over splits; differences are paired by split. Intervals are not corrected for the number of learners.
-Estimand: this graph, over random class splits; an arm that takes longer may have fewer of them, and is compared on
-those alone. Two modes are kept apart: each query is classified alone, or the
-queries of an episode together. The best floor of a mode is the one with the best mean here, which favours the floors.
-`ceiling` has seen the labels of the test classes, `mlp` no edge at all, `peer_mlp` none while it was trained. Times are
-medians beside other work."""
+Estimand: this graph, over random class splits. An arm that takes longer may have fewer of them, is compared on those
+alone, and shows nothing where there is one. Two modes are kept apart: each query is classified alone, or the queries
+of an episode together. The best floor of a mode is the one with the best mean here, which favours the floors.
+`ceiling` has seen the labels of the test classes, `mlp` no edge at all, `peer_mlp` none while it was trained. Times
+are medians beside other work."""
     ]
     for graph in dict.fromkeys(row["graph"] for row in rows):
         here = [row for row in rows if row["graph"] == graph]
