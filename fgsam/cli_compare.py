@@ -38,7 +38,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Run the grid of a file, as far as it is not done, and show the table."""
-    from fgsam.report.compare import run_grid
+    from fgsam.report.compare import run_grid, threads_of
 
     study = study_of(grid, folder)
     if dry_run:
@@ -48,7 +48,7 @@ def compare(
         if resume_from is not None:
             _unpack(resume_from, study.folder)
         say(f"{len(study.tasks)} runs in {study.folder}")
-        made = made_executor(executor, workers, address)
+        made = made_executor(executor, workers, address, threads=threads_of(study.grid))
         found = run_grid(study.grid, study.folder, executor=made, retry_failed=retry_failed)
     _show(found, study.folder, as_json)
 
@@ -124,10 +124,15 @@ def study_of(grid: str, folder: str | None) -> Study:
     from fgsam.comparison.grid_source import load_grid
     from fgsam.comparison.study import Study
 
-    return Study(folder or Path("runs") / Path(grid).stem, load_grid(grid))
+    return Study(folder_of(grid, folder), load_grid(grid))
 
 
-def made_executor(name: str, workers: int | None, address: str | None) -> Any:
+def folder_of(grid: str, folder: str | None) -> Path:
+    """The folder of a grid file, by default one that is called like it."""
+    return Path(folder) if folder is not None else Path("runs") / Path(grid).stem
+
+
+def made_executor(name: str, workers: int | None, address: str | None, *, threads: int = 1) -> Any:
     """An executor by its name.
 
     Raises:
@@ -143,6 +148,8 @@ def made_executor(name: str, workers: int | None, address: str | None) -> Any:
     wrong = [f"--{key}" for key in options if key not in allowed]
     if wrong:
         raise ValueError(f"Expected no {' and '.join(wrong)} with --executor {name}. Leave it out.")
+    if name != "inline" and address is None:
+        options["threads"] = threads
     return EXECUTORS.load(name)(**options)
 
 

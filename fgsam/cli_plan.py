@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fgsam.cli_compare import Executors, Folder, GridFile, Workers, made_executor, study_of
+from fgsam.cli_compare import Executors, Folder, GridFile, Workers, folder_of, made_executor, study_of
 from fgsam.cli_report import reported, say, shown_log
 
 if TYPE_CHECKING:
@@ -25,12 +25,13 @@ def plan(
     """Run a pilot of a few class splits, and say how many a grid needs, and how long they take."""
     from fgsam.comparison.planning import pilot, plan_comparison
     from fgsam.comparison.results import Results
-    from fgsam.report.compare import run_grid
+    from fgsam.report.compare import run_grid, threads_of
 
     study = study_of(grid, folder)
+    made = made_executor(executor, workers, None, threads=threads_of(study.grid))
     with shown_log():
-        run_grid(pilot(study.grid, splits), study.folder, executor=made_executor(executor, workers, None))
-    print(plan_comparison(Results.read(study), delta, workers=workers))
+        run_grid(pilot(study.grid, splits), study.folder, executor=made)
+    print(plan_comparison(Results.read(study), delta, workers=getattr(made, "workers", 1)))
     print(f"The pilot lies in {study.folder} and counts as done.")
 
 
@@ -67,18 +68,18 @@ def tune(
     from fgsam.comparison.grid_source import load_grid
     from fgsam.comparison.tune import tune as search
 
-    study = study_of(grid, folder)
+    place = folder_of(grid, folder)
     with shown_log():
         search(
-            study.grid,
+            load_grid(grid),
             trials,
-            study.folder,
+            place,
             outside=None if outside is None else load_grid(outside),
             storage=storage,
             executor=made_executor(executor, workers, None),
             on_search=lambda unit, found: say(f"{', '.join(map(str, unit))}: {len(found)} trials"),
         )
-    print(f"Go on with: fgsam compare {study.folder / 'tuned.yaml'} --folder {study.folder}")
+    print(f"Go on with: fgsam compare {place / 'tuned.yaml'} --folder {place}")
 
 
 def register(app: typer.Typer) -> None:

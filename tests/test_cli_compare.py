@@ -74,6 +74,31 @@ def test_predictions_of_another_program_are_scored(done: Path, tmp_path: Path):
     assert "raw_lr" in found.stdout
 
 
+def test_ranges_are_searched_and_the_winners_compared(tmp_path: Path):
+    space = {"optimizer.lr": {"low": 0.001, "high": 0.1, "log": True}}
+    grid = small_grid(splits=1, arms=[{"method": "gpn", "optimizer": "adam"}], floors=False, candidates=space)
+    (tmp_path / "grid.yaml").write_text(grid.text, encoding="utf-8")
+    options = ["--folder", tmp_path / "study", "--executor", "inline"]
+    found = fgsam("tune", tmp_path / "grid.yaml", "--trials", 2, *options)
+    assert found.exit_code == 0, found.stderr
+    assert len((tmp_path / "study" / "search.jsonl").read_text().splitlines()) == 2
+    assert fgsam("compare", tmp_path / "study" / "tuned.yaml", *options).exit_code == 0
+
+
+def test_a_pilot_is_planned_with_and_counts_as_done(done: Path):
+    options = ["--folder", done / "study", "--executor", "inline", "--splits", 2]
+    found = fgsam("plan", done / "grid.yaml", *options)
+    assert found.exit_code == 0, found.stderr
+    assert "splits say little" in found.stdout
+
+
+def test_times_are_measured_and_kept(done: Path):
+    found = fgsam("time", done / "grid.yaml", "--folder", done / "study", "--blocks", 2)
+    assert found.exit_code == 0, found.stderr
+    assert "ms a step" in found.stdout
+    assert (done / "study" / "times.json").is_file()
+
+
 def test_failed_runs_are_told_and_started_again(tmp_path: Path):
     far = {"method": "gpn", "optimizer": {"name": "sgd", "lr": 1e30}, "label": "far"}
     (tmp_path / "grid.yaml").write_text(small_grid(splits=1, arms=[far], floors=False).text, encoding="utf-8")

@@ -12,6 +12,7 @@ from fgsam.comparison.grid import Hypothesis, Protocol
 from fgsam.comparison.power import minimum_detectable
 from fgsam.comparison.results import Results
 from fgsam.comparison.statistics import (
+    MIN_SPLITS_WILCOXON,
     Equivalence,
     PairedTest,
     SplitMean,
@@ -58,23 +59,27 @@ class Finding:
 def findings(results: Results) -> list[Finding]:
     """Test the hypotheses of a grid as one family.
 
-    Hypotheses of which no class split is finished are left out; with a single one nothing can be tested, and the
-    verdict is *undecided*.
+    Hypotheses with fewer finished class splits than the test takes are left out, and still count in the family: what
+    failed, or is not over, makes no p-value smaller. With a single split the verdict is *undecided*.
     """
     protocol = results.grid.protocol
     places: list[str | None] = [None] if protocol.pooled else [part.label for part in results.grid.parts]
     claims = []
+    least = MIN_SPLITS_WILCOXON if protocol.test == "wilcoxon" else 1
     for part in places:
         for hypothesis in protocol.hypotheses:
             pair = (hypothesis.arm, hypothesis.reference)
             found = results.pooled_differences(*pair) if part is None else results.differences(part, *pair)
-            if found:
+            if len(found) >= least:
                 claims.append((hypothesis, part, found))
-    return judged(claims, protocol)
+    return judged(claims, protocol, num_untested=len(places) * len(protocol.hypotheses) - len(claims))
 
 
 def judged(
-    claims: Sequence[tuple[Hypothesis, str | None, dict[int | str, float]]], protocol: Protocol
+    claims: Sequence[tuple[Hypothesis, str | None, dict[int | str, float]]],
+    protocol: Protocol,
+    *,
+    num_untested: int = 0,
 ) -> list[Finding]:
     """Test claims as one family.
 
@@ -82,6 +87,7 @@ def judged(
         claims: Each with its part, None for the mean over all, and its differences in points by class split, at least
             one.
         protocol: Test, margin and level.
+        num_untested: Further claims of the family, which cannot be tested yet.
     """
     tests, checks, within = [], [], []
     for hypothesis, _, found in claims:
@@ -91,7 +97,7 @@ def judged(
         tests.append(paired_test(values, kind=protocol.test, **side))  # type: ignore[arg-type]
         checks.append(paired_test(values, kind="sign_flip", **side))  # type: ignore[arg-type]
         within.append(equivalence(values, protocol.margin))
-    words = verdicts(tests, within, alpha=protocol.alpha) if claims else []
+    words = verdicts(tests, within, num_untested=num_untested, alpha=protocol.alpha) if claims else []
     return [
         Finding(
             hypothesis,
@@ -102,7 +108,7 @@ def judged(
             check,
             equal,
             word,
-            _detectable(list(found.values()), protocol.alpha),
+            _detectable(list(found.values()), protocol.alpha * (2 if hypothesis.kind == "not below" else 1)),
             effect_size(list(found.values())),
             win_tie_loss(list(found.values())),
         )

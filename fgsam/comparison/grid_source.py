@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from fgsam.checks import suggest
 from fgsam.comparison.grid import Arm, Grid, Hypothesis, Job, Part, Protocol, Range, Tuned, no_setting
-from fgsam.comparison.statistics import ALPHA, MARGIN
-from fgsam.engine.arguments import config_of_call
+from fgsam.comparison.statistics import ALPHA, MARGIN, MIN_SPLITS_WILCOXON
+from fgsam.engine.arguments import config_of_call, sectioned
 from fgsam.engine.build import entry_label
 from fgsam.engine.config import find_config
 from fgsam.engine.config_entries import entry_option_names
@@ -25,9 +25,12 @@ from fgsam.engine.faults import ConfigError, Fault, shown
 from fgsam.engine.floors import FLOORS
 from fgsam.episodes.split import ClassSplit
 from fgsam.graph.graph import Graph
-from fgsam.registry import DATASETS
+from fgsam.registry import DATASETS, METHODS
 
 ENTRIES = ("encoder", "method", "optimizer")
+OWN = {"dataset.split": "'splits'", "train.seed": "'seeds'", "run.root": "the folder of the comparison"}
+"""Keys that a grid sets for each run, and by what."""
+
 HYPOTHESIS = re.compile(r"^(?P<arm>.+?) (?P<kind>above|not below) (?P<reference>.+)$")
 
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -163,6 +166,8 @@ class _Maker:
         jobs = self._jobs(written, parts, arms)
         splits = tuple(range(written.splits) if isinstance(written.splits, int) else written.splits)
         self._check_splits(splits, parts, jobs)
+        self._check_repeats(written)
+        self._check_conflicts(written, arms)
         self._stop_at_faults()
         arms = _merged_floors(arms, jobs, parts[0].label)
         first = next(iter(jobs.values())).config
@@ -184,7 +189,9 @@ class _Maker:
                 (line.part, line.arm, line.split): Tuned(line.values, line.bank, tuple(line.graphs))
                 for line in written.settings
             },
-            text=yaml.safe_dump(_plain(self.content), sort_keys=False, allow_unicode=True),
+            text=yaml.safe_dump(
+                _plain({"title": written.title or self.name, **self.content}), sort_keys=False, allow_unicode=True
+            ),
         )
         self._check_settings(written, grid)
         self._stop_at_faults()
@@ -211,6 +218,8 @@ class _Maker:
                 if keys not in seen:  # a union reports once for each of its members
                     seen.add(keys)
                     self._note(_sentence(keys, found), *keys)
+        if any(isinstance(keys[-1], int) for keys in seen if keys):
+            raise ConfigError(self.faults)  # without an item of a list the others would stand elsewhere
         for keys in sorted(seen, key=len, reverse=True):
             _remove(content, keys)
         try:
@@ -225,12 +234,8 @@ class _Maker:
                 self._note(text, "common", key)
             elif key in SECTIONS and not isinstance(values, Mapping):
                 self._note(f"Expected section '{key}' to have keys (got {key}={shown(values)}).", "common", key)
-        own = {
-            ("dataset", "split"): "'splits'",
-            ("train", "seed"): "'seeds'",
-            ("run", "root"): "the folder of the comparison",
-        }
-        for (section, name), instead in own.items():
+        for dotted, instead in OWN.items():
+            section, _, name = dotted.partition(".")
             values = written.common.get(section)
             keys: Keys | None = ("common", section, name) if isinstance(values, Mapping) and name in values else None
             keys = ("common", name) if name in written.common else keys
@@ -266,6 +271,36 @@ class _Maker:
             for label in sorted({label for label in labels if labels.count(label) > 1}):
                 way_out = "Give each a 'label'." if kind == "arm" else "Remove the repetition."
                 self._note(f"Expected different {kind}s (got '{label}' {labels.count(label)} times). {way_out}", key)
+
+    def _check_repeats(self, written: GridText) -> None:
+        for key, values in (("splits", written.splits), ("seeds", written.seeds)):
+            if isinstance(values, list) and len(set(map(str, values))) < len(values):
+                self._note(f"Expected every one of '{key}' once (got {shown(values)}). Remove the repetition.", key)
+
+    def _check_conflicts(self, written: GridText, arms: Iterable[Arm]) -> None:
+        """Refuse what would be set in two places, and what the grid sets itself."""
+        candidates = {dotted for arm in arms for setting in arm.candidates for dotted in setting}
+        graphs = [graph for graph in written.graphs or () if isinstance(graph, Mapping)]
+        for dotted in written.vary:
+            section, _, key = dotted.partition(".")
+            entries = [arm.entries.get(section) for arm in arms]
+            is_in_arm = any(isinstance(entry, Mapping) and key in entry for entry in entries)
+            is_in_graph = section == "dataset" and any(key in graph for graph in graphs)
+            if is_in_arm or is_in_graph or dotted in candidates:
+                place = "an arm" if is_in_arm else "a graph" if is_in_graph else "'candidates'"
+                self._note(f"Expected '{dotted}' in one place (got it in 'vary' and in {place}).", "vary", dotted)
+        for keys, dotteds in ((("vary",), list(written.vary)), (("candidates",), sorted(candidates))):
+            for dotted in dotteds:
+                if dotted in OWN:
+                    self._note(f"Expected no '{dotted}' in a grid, which sets it by {OWN[dotted]}. Remove it.", *keys)
+        for arm in arms:
+            line = written.arms[arm.line]
+            method = arm.entries.get("method")
+            name = method.get("name") if isinstance(method, Mapping) else method
+            is_floor = isinstance(name, str) and name in METHODS and not METHODS.load(name).is_trained
+            if is_floor and any(key.startswith("method.") for key in _keys_of(line.candidates)):
+                text = f"Expected no candidates of '{name}', which chooses by itself. Give its options as lists."
+                self._note(text, "arms", arm.line, "candidates")
 
     def _check_splits(
         self, splits: Iterable[int | str], parts: Iterable[Part], jobs: Mapping[tuple[str, str, int], Job]
@@ -329,6 +364,13 @@ class _Maker:
             self._note(fault.text, *keys)
 
     def _protocol(self, written: GridText, arms: Sequence[Arm]) -> Protocol:
+        num_splits = written.splits if isinstance(written.splits, int) else len(written.splits)
+        if written.test == "wilcoxon" and num_splits < MIN_SPLITS_WILCOXON:
+            text = (
+                f"Expected at least {MIN_SPLITS_WILCOXON} class splits for test=wilcoxon (got {num_splits}), which can "
+                "show nothing with fewer. Take test=t."
+            )
+            self._note(text, "test")
         labels = [arm.label for arm in arms]
         reference = written.reference or labels[0]
         self._check_arm(reference, labels, "reference")
@@ -379,13 +421,12 @@ class _Maker:
 
 
 def _job(written: GridText, part: Part, arm: Arm, candidate: Mapping[str, Any]) -> Job:
-    # Single keys stand beside sections; what a part or a candidate sets goes before them.
-    set_here = {dotted.partition(".")[2] for dotted in (*part.setting, *candidate)}
-    options: dict[str, Any] = {
-        key: dict(values) if isinstance(values, Mapping) else values
-        for key, values in written.common.items()
-        if key not in set_here
-    }
+    options = {section: dict(values) for section, values in written.common.items() if isinstance(values, Mapping)}
+    single = {key: value for key, value in written.common.items() if key not in options}
+    if single:
+        for section, values in sectioned(single, arm.entries, task=written.task, config=written.config).items():
+            options[section] = {**options.get(section, {}), **values}
+    options = {section: values for section, values in options.items() if section in SECTIONS}  # others are noted
     for dotted, value in part.setting.items():
         section, _, key = dotted.partition(".")
         options.setdefault(section, {})[key] = value
@@ -447,6 +488,10 @@ def _with_trials(floor: Arm, num_trials: int) -> Arm:
     return Arm(
         floor.label, {**floor.entries, "method": {**entry, "num_trials": num_trials}}, is_trained=False, line=floor.line
     )
+
+
+def _keys_of(candidates: Any) -> list[str]:
+    return [key for setting in (candidates if isinstance(candidates, list) else [candidates or {}]) for key in setting]
 
 
 def _alternatives(entry: Any) -> list[Any]:

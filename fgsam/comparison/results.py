@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,8 +26,9 @@ class Record:
     Attributes:
         cell: Its place in the grid.
         directory: Its files.
-        accuracy: On the test episodes or nodes, in percent.
-        val_accuracy: On the validation bank, in percent.
+        accuracy: On the test episodes or nodes, in percent; the area under the ROC curve where that is the metric, as
+            it is for nodes of two classes.
+        val_accuracy: The same on the validation bank, in percent.
         episodes: Accuracy of each test episode, in percent, shape ``[num_episodes]``; for node classification one
             entry, of all test nodes.
         config: Every setting.
@@ -59,7 +59,8 @@ class Record:
         if content is None:
             raise ValueError(f"Expected {directory} to hold a finished run (there is no result.json)")
         results = content["results"]
-        accuracy = 100 * results["test_accuracy"]
+        metric = results.get("metric", "accuracy")
+        accuracy = 100 * results[f"test_{metric}"]
         episodes = np.array([accuracy])
         if "test_correct" in results:
             episodes = 100 * np.asarray(results["test_correct"], dtype=np.float64) / results["num_queries"]
@@ -67,7 +68,7 @@ class Record:
             cell,
             directory,
             accuracy,
-            100 * results["val_accuracy"],
+            100 * results[f"val_{metric}"],
             episodes,
             files.read_config(),
             results,
@@ -122,20 +123,26 @@ class Results:
         """The runs that count, by unit and seed.
 
         Each part, arm and split takes the trial with the best mean validation accuracy over its seeds, the first one
-        of equals. A unit with a trial that is missing or failed is left out, since its choice is not known.
+        of equals. A trial of which a run has failed is not chosen. A unit with a run that is missing is left out, since
+        its choice is not known, and so is one whose trials have all failed.
         """
         trials: dict[Unit, dict[int, dict[int, Record]]] = {}
-        incomplete: set[Unit] = set()
+        left_out: set[tuple[Unit, int | None]] = set()
         for cell in self.grid.cells():
             unit = (cell.part, cell.arm, cell.split)
             if cell in self.records:
                 trials.setdefault(unit, {}).setdefault(cell.trial, {})[cell.seed] = self.records[cell]
             else:
-                incomplete.add(unit)
+                left_out.add((unit, cell.trial if cell in self.failed else None))
+        found = {
+            unit: [seeds for trial, seeds in own.items() if (unit, trial) not in left_out]
+            for unit, own in trials.items()
+            if (unit, None) not in left_out
+        }
         return {
-            unit: max(found.values(), key=lambda seeds: np.mean([record.val_accuracy for record in seeds.values()]))
-            for unit, found in trials.items()
-            if unit not in incomplete
+            unit: max(known, key=lambda seeds: np.mean([record.val_accuracy for record in seeds.values()]))
+            for unit, known in found.items()
+            if known
         }
 
     def scores(self, part: str, arm: str) -> dict[int | str, float]:
@@ -159,12 +166,6 @@ class Results:
             for split in self.grid.splits
             if all(split in part for part in parts)
         }
-
-    def num_units(self) -> Iterator[tuple[Unit, int]]:
-        """Yield each part, arm and split with the number of its runs that are finished."""
-        for part, arm, split in itertools.product(self.grid.parts, self.grid.arms, self.grid.splits):
-            unit = (part.label, arm.label, split)
-            yield unit, sum((cell.part, cell.arm, cell.split) == unit for cell in self.records)
 
     def _check_settings(self) -> None:
         """See that every setting of a search was chosen on the validation bank of its own split, or on other graphs."""

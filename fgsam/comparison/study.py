@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from fgsam.comparison.executors.base import Executor, Postponed
-from fgsam.comparison.grid import Cell, Grid
+from fgsam.comparison.grid import Cell, Grid, Job
 from fgsam.comparison.grid_source import load_grid
 from fgsam.engine.config import load_config
+from fgsam.engine.config_model import SECTIONS
+from fgsam.engine.identity import source_digest
 from fgsam.engine.interrupts import Interrupted
 from fgsam.engine.record import RESULTS_VERSION, RunDirectory, content_hash, make_folder
-from fgsam.files import write_atomically
+from fgsam.files import file_digest, write_atomically
+from fgsam.graph.graph import Graph
 from fgsam.locks import try_lock
 
 FORMAT = "fgsam-cell 1"
@@ -85,6 +88,7 @@ class Study:
             )
         self.folder = Path(folder)
         self.grid = grid
+        self._digests: dict[tuple[str, Any], str] = {}
         self.tasks = {cell: self._task(cell) for cell in grid.cells()}
 
     @classmethod
@@ -148,8 +152,41 @@ class Study:
 
     def _task(self, cell: Cell) -> Task:
         job = self.grid.job(cell, str(self.folder / "runs"))
-        key = content_hash({"config": job.config.content(), "results_version": RESULTS_VERSION})[:16]
-        return Task(cell, key, self.folder, job.config.resolved(), job.objects)
+        identity = {
+            "config": job.config.content(),
+            "results_version": RESULTS_VERSION,
+            # What a config names, without telling what it is.
+            "sources": [self._digest_of(*source) for source in _sources(job)],
+            "max_seconds": job.config.train.max_seconds,
+        }
+        return Task(cell, content_hash(identity)[:16], self.folder, job.config.resolved(), job.objects)
+
+    def _digest_of(self, kind: str, source: Any) -> str:
+        key = (kind, source if isinstance(source, str) else id(source))
+        if key not in self._digests:
+            self._digests[key] = f"{kind} {_digest(kind, source, len(self._digests))}"
+        return self._digests[key]
+
+
+def _sources(job: Job) -> Iterator[tuple[str, Any]]:
+    """What decides about a run and stands elsewhere: an own graph, classes of the user's, objects of the caller's."""
+    if job.config.dataset.path is not None:
+        yield "file", job.config.dataset.path
+    for section in ("encoder", "method", "optimizer"):
+        part = getattr(job.config, section)
+        if ":" in part.name and section not in job.objects:
+            yield section, part.name
+    yield from job.objects.items()
+
+
+def _digest(kind: str, source: Any, number: int) -> str:
+    if kind == "file":
+        return file_digest(Path(source)) if Path(source).is_file() else source
+    if isinstance(source, Graph):
+        return source.digest
+    if isinstance(source, str):
+        return source_digest(SECTIONS[kind].table.load(source))  # type: ignore[attr-defined]
+    return str(number)  # in the order of the grid: two objects may look alike
 
 
 def run_task(task: Task) -> State | Postponed:

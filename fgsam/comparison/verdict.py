@@ -67,7 +67,12 @@ def holm(p_values: Sequence[float] | Array) -> list[float]:
 
 
 def verdict(
-    test: PairedTest, within: Equivalence, *, others: Sequence[PairedTest] = (), alpha: float = ALPHA
+    test: PairedTest,
+    within: Equivalence,
+    *,
+    others: Sequence[PairedTest] = (),
+    num_untested: int = 0,
+    alpha: float = ALPHA,
 ) -> Verdict:
     """Say in a word what a test shows of its hypothesis, "A above B" or "A not below B".
 
@@ -90,6 +95,7 @@ def verdict(
         test: Of the hypothesis.
         within: Of the same differences.
         others: Tests of the other hypotheses of the family.
+        num_untested: Hypotheses of the family that could not be tested yet; they count as with a p-value of 1.
         alpha: Level, above 0 and at most 1.
 
     Raises:
@@ -107,19 +113,22 @@ def verdict(
             "Expected a test and an equivalence of the same differences "
             f"(got {test.num_splits} splits with mean {test.mean:g}, {within.num_splits} with mean {within.mean:g})"
         )
-    family = [other.p_value for other in others]
+    family = [*(other.p_value for other in others), *[1.0] * num_untested]
     p_value, *readings = (holm([p, *family])[0] for p in (test.p_value, test.p_above, test.p_below, within.p_value))
     words: tuple[Word, ...] = ("holds", "contradicted", "equivalent")
     found = (word for word, p in zip(words, readings, strict=True) if p < alpha)
     return Verdict(next(found, "undecided"), test.num_splits, p_value, *readings)
 
 
-def verdicts(tests: Sequence[PairedTest], within: Sequence[Equivalence], *, alpha: float = ALPHA) -> list[Verdict]:
+def verdicts(
+    tests: Sequence[PairedTest], within: Sequence[Equivalence], *, num_untested: int = 0, alpha: float = ALPHA
+) -> list[Verdict]:
     """Give the verdict on each hypothesis of a family, see :func:`verdict`.
 
     Args:
         tests: One test for each hypothesis.
         within: Equivalence of the same differences, in the same order.
+        num_untested: Hypotheses of the family that could not be tested yet.
         alpha: Level, above 0 and at most 1.
 
     Raises:
@@ -128,4 +137,7 @@ def verdicts(tests: Sequence[PairedTest], within: Sequence[Equivalence], *, alph
     if len(tests) != len(within):
         raise ValueError(f"Expected as many equivalences as tests (got {len(within)} and {len(tests)})")
     pairs = enumerate(zip(tests, within, strict=True))
-    return [verdict(test, own, others=[*tests[:i], *tests[i + 1 :]], alpha=alpha) for i, (test, own) in pairs]
+    return [
+        verdict(test, own, others=[*tests[:i], *tests[i + 1 :]], num_untested=num_untested, alpha=alpha)
+        for i, (test, own) in pairs
+    ]

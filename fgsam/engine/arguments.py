@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,6 +79,46 @@ def config_of_call(
             objects[section], labels[section] = entry, entry_label(entry)
     _add_options(values, labels, options or {}, config)
     return load_config(config, values=values, objects=labels), objects
+
+
+def sectioned(
+    options: Mapping[str, Any], entries: Mapping[str, Any], *, task: str | None = None, config: str | Path | None = None
+) -> dict[str, dict[str, Any]]:
+    """Sort single keys into the sections that they belong to, as :func:`config_of_call` does.
+
+    Args:
+        options: Sections with their keys, and single keys.
+        entries: Encoder, method and optimizer, whose own options are known too.
+        task: The task; the config's when not given.
+        config: YAML file of a config.
+
+    Raises:
+        ValueError: If a single key is unknown.
+
+    Example:
+        >>> sectioned({"n_way": 2, "rho": 0.1, "train": {"seed": 1}}, {"optimizer": "sam"})
+        {'train': {'seed': 1}, 'optimizer': {'rho': 0.1}, 'episode': {'n_way': 2}}
+    """
+    values: dict[str, Any] = {} if task is None else {"task": task}
+    labels, named = {}, {}
+    for section, entry in entries.items():
+        name = entry.get("name") if isinstance(entry, Mapping) else _name_of(section, entry)
+        if name is not None:
+            named[section] = name
+        elif entry is not None and not isinstance(entry, Mapping):
+            labels[section] = entry_label(entry)
+    whole = {key: value for key, value in options.items() if key in SECTIONS and isinstance(value, Mapping)}
+    single = {key: value for key, value in options.items() if key not in whole}
+    found = {section: dict(part) for section, part in whole.items()}
+    known: dict[str, Any] = {**values, **{section: {"name": name} for section, name in named.items()}}
+    before = copy.deepcopy(known)
+    _add_options(known, labels, single, config)
+    for section, part in known.items():
+        if section != "task":
+            new = {key: value for key, value in part.items() if key not in before.get(section, {})}
+            if new:
+                found[section] = {**found.get(section, {}), **new}
+    return found
 
 
 def _name_of(section: str, entry: Any) -> str | None:

@@ -31,16 +31,21 @@ def code_digests(config: RunConfig, graph: Graph, entries: Entries) -> dict[str,
     """
     digests = {}
     if not is_ours(entries.method):
-        digests["method"] = _digest(_source(entries.method))
+        digests["method"] = source_digest(entries.method)
     if not getattr(entries.method, "is_trained", True):
         return digests
     if not is_ours(entries.optimizer):
-        digests["optimizer"] = _digest(_source(entries.optimizer))
+        digests["optimizer"] = source_digest(entries.optimizer)
     if not is_ours(entries.encoder):
         with seeded(graph.device, "digest"):
             module = build_encoder(config, graph, entries)
         digests["encoder"] = _digest(_source(entries.encoder) + module_digest(module))
     return digests
+
+
+def source_digest(entry: Any) -> str:
+    """Return the sha256 of the source text of a class or function, or of its name where there is none."""
+    return _digest(_source(entry))
 
 
 def module_digest(module: nn.Module) -> str:

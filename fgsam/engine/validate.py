@@ -23,7 +23,8 @@ class Validated:
     """How a setting did on the validation bank, or the validation nodes.
 
     Attributes:
-        accuracy: Share of right answers, between 0 and 1; the same as in the results of a run of this config.
+        accuracy: What weights are chosen by, between 0 and 1, as in the results of a run of this config: the share of
+            right answers, or the area under the ROC curve of nodes of two classes.
         bank: Digest of what it was validated on: of the bank, or of the division of the nodes.
         graph: Digest of the graph.
     """
@@ -74,6 +75,6 @@ def validate(
             floor.fit(data.val_graph, data.val_bank)
             found = floor_scored(floor, data.val_bank)
     if not isinstance(data, Data):
-        return Validated(found.accuracy, data.split.digest, data.graph.digest)
+        return Validated(found.score, data.split.digest, data.graph.digest)
     accuracy, _ = mean_interval(found.hits.sum(-1).double() / data.val_bank.num_queries)
     return Validated(accuracy, data.val_bank.digest, data.graph.digest)

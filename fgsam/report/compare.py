@@ -146,10 +146,16 @@ def run_grid(
     """
     study = Study(folder, grid)
     board = Board(study.tasks, progress)
+    made = _made(executor, threads_of(grid))
     with board.shown():
-        for cell, state in study.run(_made(executor), retry_failed=retry_failed, on_start=board.start):
+        for cell, state in study.run(made, retry_failed=retry_failed, on_start=board.start):
             board.end(cell, state)
     return Comparison(Results.read(study), read_times(study.folder))
+
+
+def threads_of(grid: Grid) -> int:
+    """Return the threads of each run, the most of any."""
+    return max(job.config.run.threads for job in grid.jobs.values())
 
 
 def default_folder(grid: Grid) -> Path:
@@ -158,9 +164,9 @@ def default_folder(grid: Grid) -> Path:
     return Path("runs") / f"{words or 'comparison'}-{content_hash(grid.text)[:8]}"
 
 
-def _made(executor: str | Executor) -> Executor:
+def _made(executor: str | Executor, threads: int) -> Executor:
     if not isinstance(executor, str):
         return executor
     check_choice(EXECUTORS, executor=executor)
-    made: Executor = EXECUTORS.load(executor)()
+    made: Executor = EXECUTORS.load(executor)(**({} if executor == "inline" else {"threads": threads}))
     return made

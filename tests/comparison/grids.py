@@ -19,9 +19,9 @@ SHORT = {
 }
 
 
-def own_graph() -> Graph:
+def own_graph(*, seed: int = 0) -> Graph:
     """A graph that no config can name."""
-    graph = load_graph("synthetic", **{key: value for key, value in SMALL.items() if key != "name"})
+    graph = load_graph("synthetic", **{key: value for key, value in SMALL.items() if key != "name"}, seed=seed)
     graph.name = "own"
     return graph
 

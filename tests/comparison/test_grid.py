@@ -70,6 +70,24 @@ def test_single_keys_are_shared_and_give_way_to_candidates():
     assert {job.config.optimizer.lr for job in small_grid(common={"lr": 0.5}).jobs.values()} == {0.5}
 
 
+def test_single_keys_give_way_to_the_options_of_an_arm():
+    grid = small_grid(common={"lr": 0.5}, arms=[{"method": "gpn", "optimizer": {"name": "sam", "lr": 0.1}}])
+    assert grid.jobs["synthetic", "gpn/sam", 0].config.optimizer.lr == 0.1
+
+
+def test_a_single_key_is_of_one_section_alone():
+    train = {"num_episodes": 20, "train": {"val_every": 2}}
+    grid = small_grid(common=train, vary={"evaluate.num_episodes": [30, 40]})
+    assert {job.config.evaluate.num_episodes for job in grid.jobs.values()} == {30, 40}
+    assert {job.config.train.num_episodes for job in grid.jobs.values() if job.config.is_trained} == {20}
+
+
+def test_the_title_of_a_file_stays_with_its_runs(tmp_path):
+    (tmp_path / "named.yaml").write_text("arms: [{method: gpn}]\n")
+    grid = load_grid(tmp_path / "named.yaml")
+    assert load_grid(written(tmp_path, grid.text)).title == grid.title == "named"
+
+
 def test_a_floor_beside_several_optimizers_is_one_arm_with_as_many_trials():
     grid = small_grid(
         arms=[{"method": ["gpn", "sgc_lr"], "optimizer": ["adam", "sam"]}],
@@ -179,6 +197,16 @@ hypotheses: [gpn/adam better, gpn/sa above gpn/adam, gpn/sam above gpn/sam]
         ("graphs: [coauthor_cs]\ncommon: {episode: {n_way: 7}}\narms: [{method: gpn}]\n", "Lower episode.n_way"),
         ("config: nowhere\narms: [{method: gpn}]\n", "got 'nowhere'"),
         ("vary: {lr: [1]}\narms: [{method: gpn}]\n", "Expected a key 'section.key' (got 'lr')"),
+        ("arms: [3, 4]\n", "'arms.0'"),
+        ("splits: [0, 0, 1]\narms: [{method: gpn}]\n", "Expected every one of 'splits' once"),
+        ("test: wilcoxon\narms: [{method: gpn}]\n", "at least 9 class splits"),
+        ("vary: {train.seed: [1, 2]}\narms: [{method: gpn}]\n", "Expected no 'train.seed' in a grid"),
+        ("candidates: {train.seed: [1, 2]}\narms: [{method: gpn}]\n", "Expected no 'train.seed' in a grid"),
+        ("common: {seed: 3}\narms: [{method: gpn}]\n", "Expected no 'seed' in a grid"),
+        ("vary: {optimizer.rho: [1, 2]}\narms: [{optimizer: {name: sam, rho: 1}}]\n", "in 'vary' and in an arm"),
+        ("vary: {optimizer.lr: [1, 2]}\ncandidates: {optimizer.lr: [1]}\narms: [{optimizer: sam}]\n", "in one place"),
+        ("vary: {dataset.num_nodes: [1]}\ngraphs: [{num_nodes: 600}]\narms: [{method: gpn}]\n", "in a graph"),
+        ("arms: [{method: sgc_lr, candidates: {method.num_trials: [1, 2]}}]\n", "which chooses by itself"),
         ("common: {n_wey: 3}\narms: [{method: gpn}]\n", "Did you mean 'n_way'"),
         ("arms:\n  - {method: gpn, label: a, optimizer: [adam, sam]}\n", "a label for a single arm"),
     ],

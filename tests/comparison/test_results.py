@@ -53,6 +53,13 @@ def test_a_split_whose_trials_are_not_all_there_makes_no_choice():
     assert set(found.scores(grid.parts[0].label, "gpn/adam")) == {0}
 
 
+def test_a_trial_that_failed_is_not_chosen():
+    grid = small_grid(candidates={"optimizer.lr": [0.1, 0.2]}, splits=2)
+    found = made(grid, lambda cell: None if (cell.split, cell.trial) == (1, 1) else (50.0 + cell.trial, 60.0))
+    failed = Results(grid, found.records, dict.fromkeys(found.missing, "NonFiniteLossError"), ())
+    assert failed.scores(grid.parts[0].label, "gpn/adam") == {0: 50.0, 1: 50.0}
+
+
 def test_differences_are_paired_by_split():
     grid = small_grid(splits=3)
     scores = {("gpn/adam", 0): 50.0, ("gpn/adam", 1): 60.0, ("gpn/sam", 1): 63.0, ("gpn/sam", 2): 70.0}
@@ -104,6 +111,24 @@ def test_not_below_is_tested_with_the_margin_of_the_grid():
     gains = [-0.6, -1.1, -0.2, -0.9, -0.7]
     (finding,) = findings(made(grid, lambda cell: (50.0 + gains[cell.split] * (cell.arm == "gpn/sam"), 0.0)))
     assert (finding.test.margin, finding.test.alternative, finding.verdict.word) == (2.0, "greater", "holds")
+
+
+def test_claims_that_cannot_be_tested_yet_count_in_the_family():
+    grid = small_grid(vary={"episode.k_shot": [1, 3]}, splits=5)
+    gains = [0.6, 1.1, 0.2, 0.9, 0.7]
+
+    def figures(cell):
+        is_done = cell.part == grid.parts[0].label
+        return (50.0 + gains[cell.split] * (cell.arm == "gpn/sam"), 0.0) if is_done else None
+
+    (finding,) = findings(made(grid, figures))
+    assert finding.verdict.p_adjusted == pytest.approx(2 * finding.test.p_value)
+
+
+def test_a_test_that_takes_more_splits_waits_for_them():
+    grid = small_grid(splits=9, test="wilcoxon")
+    assert findings(made(grid, lambda cell: (50.0, 0.0) if cell.split < 8 else None)) == []
+    assert len(findings(made(grid, lambda cell: (50.0 + cell.split, 0.0)))) == 1
 
 
 def test_without_results_nothing_is_claimed():

@@ -10,8 +10,10 @@ from fgsam.comparison.executors.inline import Inline
 from fgsam.comparison.executors.processes import Processes
 from fgsam.comparison.results import Results
 from fgsam.comparison.study import State, Study, read_state, run_task, write_state
+from fgsam.data import own
 from fgsam.engine.interrupts import Interrupted
 from fgsam.locks import try_lock
+from fgsam.optim.sam import SAM
 from tests.comparison.grids import own_graph, small_grid
 
 
@@ -110,6 +112,34 @@ def test_a_damaged_note_counts_as_not_done(done, tmp_path):
     path = study.folder / "cells" / f"{task.key}.json"
     path.write_text(path.read_text().replace("gpn", "gpm"))
     assert read_state(study.folder, task.key) is None
+
+
+def test_runs_of_other_files_or_objects_are_other_runs(tmp_path):
+    for name, seed in (("a", 0), ("b", 1)):
+        own.save(own_graph(seed=seed), tmp_path / f"{name}.npz")
+    study = Study(tmp_path, small_grid(graphs=[str(tmp_path / "a.npz"), str(tmp_path / "b.npz")], splits=1))
+    assert len({task.key for task in study.tasks.values()}) == len(study.tasks) == 6
+
+    def rule(size):
+        class Own(SAM):
+            def __init__(self, params, base, *, lr):
+                super().__init__(params, base, rho=size, lr=lr)
+
+        return Own
+
+    arms = [{"method": "gpn", "optimizer": rule(size), "label": str(size)} for size in (0.1, 5.0)]
+    study = Study(tmp_path, small_grid(arms=arms, splits=1, floors=False))
+    assert len({task.key for task in study.tasks.values()}) == 2
+
+
+def test_a_changed_file_is_computed_again(tmp_path):
+    own.save(own_graph(), tmp_path / "a.npz")
+    grid = small_grid(graphs=[str(tmp_path / "a.npz")], splits=1, arms=[{"method": "raw_lr"}])
+    finished(tmp_path / "study", grid)
+    cell = next(grid.cells())
+    assert Study(tmp_path / "study", grid).state(cell) is not None
+    own.save(own_graph(seed=1), tmp_path / "a.npz")
+    assert Study(tmp_path / "study", grid).state(cell) is None
 
 
 def test_objects_are_never_taken_from_notes(tmp_path):
