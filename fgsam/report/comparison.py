@@ -20,7 +20,7 @@ from fgsam.engine.record import make_folder
 from fgsam.files import write_atomically
 from fgsam.report import words
 from fgsam.report.table import FORMS
-from fgsam.report.tables import EVERYWHERE, TABLES, scores_table, trial_of
+from fgsam.report.tables import EVERYWHERE, TABLES, scores_table, setting_of, trial_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,7 +172,6 @@ class Comparison:
         for unit, runs in self.results.chosen.items():
             part, arm, split = unit
             trial = trial_of(self.results, unit)
-            candidate = self.results.grid.arm(arm).candidates[trial]
             for seed, record in runs.items():
                 yield {
                     **{"part": part, "arm": arm, "split": split, "seed": seed, "trial": trial},
@@ -180,7 +179,7 @@ class Comparison:
                     "interval": 100 * record.results["test_interval"],
                     "run": str(record.directory),
                     **settings[part],
-                    **candidate,
+                    **setting_of(self.results, unit),
                 }
 
 

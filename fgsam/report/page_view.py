@@ -15,7 +15,7 @@ from fgsam.comparison.statistics import SplitMean
 from fgsam.report import words
 from fgsam.report.page_plot import Axis, Plot
 from fgsam.report.table import Column, Table, Value
-from fgsam.report.tables import TABLES, arm_name, told_setting, trial_of
+from fgsam.report.tables import TABLES, arm_name, setting_of, told_setting
 
 ORDER = ("findings", "scores", "differences", "ranks", "settings", "variance", "unfinished")
 NAMES = ("part", "arm", "hypothesis", "where", "setting", "what")
@@ -128,7 +128,7 @@ class View:
         self.grid = results.grid
         self.facets = _facets(results.grid)
         self.has_floors = not all(arm.is_trained for arm in results.grid.arms)
-        self.has_settings = any(len(arm.candidates) > 1 for arm in results.grid.arms)
+        self.has_settings = bool(results.grid.settings) or any(len(arm.candidates) > 1 for arm in results.grid.arms)
 
     @cached_property
     def tables(self) -> list[PageTable]:
@@ -274,7 +274,7 @@ class View:
                     str(seed),
                     f"{record.accuracy:.2f}",
                     f"{record.val_accuracy:.2f}",
-                    told_setting(arm.candidates[trial_of(self.results, unit)]) if len(arm.candidates) > 1 else "",
+                    told_setting(setting_of(self.results, unit)),
                     "/".join(record.directory.parts[-3:]),
                 )
 

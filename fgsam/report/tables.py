@@ -154,24 +154,31 @@ def ranks_table(results: Results) -> Table:
     return _table("ranks", heading, columns, rows, notes)
 
 
+def setting_of(results: Results, unit: Unit) -> dict[str, object]:
+    """What a finished unit chose, by dotted key: among the candidates of its arm, and in a search."""
+    tuned = results.grid.settings.get(unit)
+    candidate = results.grid.arm(unit[1]).candidates[trial_of(results, unit)]
+    return {**candidate, **(tuned.values if tuned is not None else {})}
+
+
 def settings_table(results: Results) -> Table:
     """Which setting each split chose for itself."""
     columns = [Column("part"), Column("arm"), Column("setting"), Column("chosen", "count"), Column("by splits")]
     rows: list[list[Value]] = []
     for part in results.grid.parts:
         for arm in results.grid.arms:
-            splits = defaultdict(list)
+            splits: dict[str, list[str]] = {told_setting(candidate): [] for candidate in arm.candidates}
             for split in results.grid.splits:
-                if (part.label, arm.label, split) in results.chosen:
-                    splits[trial_of(results, (part.label, arm.label, split))].append(str(split))
-            for trial, candidate in enumerate(arm.candidates if len(arm.candidates) > 1 else ()):
-                by = splits[trial]
-                rows.append([part.label, arm_name(arm), told_setting(candidate), len(by), ", ".join(by)])
+                if (unit := (part.label, arm.label, split)) in results.chosen:
+                    splits.setdefault(told_setting(setting_of(results, unit)), []).append(str(split))
+            for told, by in splits.items():
+                if told:
+                    rows.append([part.label, arm_name(arm), told, len(by), ", ".join(by)])
     validated = "bank" if words.is_few_shot(results) else "nodes"
     notes = (
         f"Each split takes the setting with the best mean validation accuracy, the first one of equals, on its own "
-        f"validation {validated}; test results are not looked at. A method that is not here has one setting, or "
-        "chooses within its run.",
+        f"validation {validated}; test results are not looked at, and a setting with a failed run is not chosen. A "
+        "method that is not here has one setting, or chooses within its run.",
         words.completeness_note(results),
     )
     return _table("settings", f"{results.grid.title}: chosen settings", columns, rows, notes)
@@ -224,7 +231,7 @@ def trial_of(results: Results, unit: Unit) -> int:
     part, arm, split = unit
     seed, chosen = next(iter(results.chosen[unit].items()))
     trials = range(len(results.grid.arm(arm).candidates))
-    return next(trial for trial in trials if results.records[Cell(split, part, arm, seed, trial)] is chosen)
+    return next(trial for trial in trials if results.records.get(Cell(split, part, arm, seed, trial)) is chosen)
 
 
 def episode_half_width(results: Results, part: str, arm: str) -> float | None:
