@@ -7,12 +7,12 @@ import sys
 
 NAMES = {
     "advise_check": "what fgsam advise suggests beside what a table of results found",
+    "compare_kills": "kill workers and launchers of a comparison and compare the tables",
     "compile": "what torch.compile of the model does for a step on the CPU",
     "episode_speed": "time and memory of a training step, full graph against field",
     "exactness": "largest errors against slow, obvious twins",
     "first_runs": "learners x optimizers x class splits beside the floors",
     "first_start": "time and memory of loading a graph, without and with its cache",
-    "compare_kills": "kill workers and launchers of a comparison and compare the tables",
     "kill_resume": "kill a run at random moments and compare the bits",
     "learners": "every learner with two optimizers beside the floors and the ceiling",
     "node_classification": "four optimizers on homophilic and heterophilic graphs",
