@@ -38,6 +38,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Run the grid of a file, as far as it is not done, and show the table."""
+    from fgsam.comparison.executors.make import make_executor
     from fgsam.report.compare import run_grid, threads_of
 
     study = study_of(grid, folder)
@@ -48,7 +49,7 @@ def compare(
         if resume_from is not None:
             _unpack(resume_from, study.folder)
         say(f"{len(study.tasks)} runs in {study.folder}")
-        made = made_executor(executor, workers, address, threads=threads_of(study.grid))
+        made = make_executor(executor, threads=threads_of(study.grid), workers=workers, address=address)
         found = run_grid(study.grid, study.folder, executor=made, retry_failed=retry_failed)
     _show(found, study.folder, as_json)
 
@@ -130,27 +131,6 @@ def study_of(grid: str, folder: str | None) -> Study:
 def folder_of(grid: str, folder: str | None) -> Path:
     """The folder of a grid file, by default one that is called like it."""
     return Path(folder) if folder is not None else Path("runs") / Path(grid).stem
-
-
-def made_executor(name: str, workers: int | None, address: str | None, *, threads: int = 1) -> Any:
-    """An executor by its name.
-
-    Raises:
-        ValueError: If the name is unknown, or an option does not belong to it.
-    """
-    from fgsam.checks import check_choice
-    from fgsam.registry import EXECUTORS
-
-    check_choice(EXECUTORS, executor=name)
-    given = {"workers": workers, "address": address}
-    options = {key: value for key, value in given.items() if value is not None}
-    allowed = {"inline": (), "processes": ("workers",), "dask": ("workers", "address")}[name]
-    wrong = [f"--{key}" for key in options if key not in allowed]
-    if wrong:
-        raise ValueError(f"Expected no {' and '.join(wrong)} with --executor {name}. Leave it out.")
-    if name != "inline" and address is None:
-        options["threads"] = threads
-    return EXECUTORS.load(name)(**options)
 
 
 def _show_plan(study: Study, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fgsam.cli_compare import Executors, Folder, GridFile, Workers, folder_of, made_executor, study_of
+from fgsam.cli_compare import Executors, Folder, GridFile, Workers, folder_of, study_of
 from fgsam.cli_report import reported, say, shown_log
 
 if TYPE_CHECKING:
@@ -23,12 +23,13 @@ def plan(
     workers: Workers = None,
 ) -> None:
     """Run a pilot of a few class splits, and say how many a grid needs, and how long they take."""
+    from fgsam.comparison.executors.make import make_executor
     from fgsam.comparison.planning import pilot, plan_comparison
     from fgsam.comparison.results import Results
     from fgsam.report.compare import run_grid, threads_of
 
     study = study_of(grid, folder)
-    made = made_executor(executor, workers, None, threads=threads_of(study.grid))
+    made = make_executor(executor, threads=threads_of(study.grid), workers=workers)
     with shown_log():
         run_grid(pilot(study.grid, splits), study.folder, executor=made)
     print(plan_comparison(Results.read(study), delta, workers=getattr(made, "workers", 1)))
@@ -65,6 +66,7 @@ def tune(
     workers: Workers = None,
 ) -> None:
     """Search the ranges of a grid on validation alone, and write the grid with what each class split chose."""
+    from fgsam.comparison.executors.make import make_executor
     from fgsam.comparison.grid_source import load_grid
     from fgsam.comparison.tune import tune as search
 
@@ -76,7 +78,7 @@ def tune(
             place,
             outside=None if outside is None else load_grid(outside),
             storage=storage,
-            executor=made_executor(executor, workers, None),
+            executor=make_executor(executor, workers=workers),
             on_search=lambda unit, found: say(f"{', '.join(map(str, unit))}: {len(found)} trials"),
         )
     print(f"Go on with: fgsam compare {place / 'tuned.yaml'} --folder {place}")

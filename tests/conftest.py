@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.needs import skip_unless_required
+
 torch.set_num_threads(1)
 
 
@@ -25,8 +27,5 @@ def data_root() -> Path:
     """Folder of the real graphs; the test is skipped where there is none, and fails where they are required."""
     folder = os.environ.get("FGSAM_DATA")
     if not folder or not Path(folder).is_dir():
-        missing = "needs the real graphs: set FGSAM_DATA to their folder"
-        if os.environ.get("FGSAM_REQUIRE_DATA"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+        skip_unless_required("needs the real graphs: set FGSAM_DATA to their folder", "FGSAM_REQUIRE_DATA")
     return Path(folder)

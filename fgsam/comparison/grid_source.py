@@ -169,13 +169,16 @@ class _Maker:
         self._check_repeats(written)
         self._check_conflicts(written, arms)
         self._stop_at_faults()
+        checked = {arm.label: arm for arm in arms}
         arms = _merged_floors(arms, jobs, parts[0].label)
         first = next(iter(jobs.values())).config
         if written.floors and first.task == FEW_SHOT and all(arm.is_trained for arm in arms):
             arms += [Arm(name, {"method": name}, is_trained=False) for name in FLOORS]
         arms = _with_equal_trials(arms, self._note)
-        jobs = self._jobs(written, parts, arms)
-        protocol = self._protocol(written, arms)
+        new = [arm for arm in arms if checked.get(arm.label) is not arm]
+        labels = {arm.label for arm in arms} - {arm.label for arm in new}
+        jobs = {key: job for key, job in jobs.items() if key[1] in labels} | self._jobs(written, parts, new)
+        protocol = self._protocol(written, arms, len(splits))
         self._stop_at_faults()
         grid = Grid(
             title=written.title or self.name,
@@ -363,8 +366,7 @@ class _Maker:
         else:
             self._note(fault.text, *keys)
 
-    def _protocol(self, written: GridText, arms: Sequence[Arm]) -> Protocol:
-        num_splits = written.splits if isinstance(written.splits, int) else len(written.splits)
+    def _protocol(self, written: GridText, arms: Sequence[Arm], num_splits: int) -> Protocol:
         if written.test == "wilcoxon" and num_splits < MIN_SPLITS_WILCOXON:
             text = (
                 f"Expected at least {MIN_SPLITS_WILCOXON} class splits for test=wilcoxon (got {num_splits}), which can "
@@ -421,12 +423,9 @@ class _Maker:
 
 
 def _job(written: GridText, part: Part, arm: Arm, candidate: Mapping[str, Any]) -> Job:
-    options = {section: dict(values) for section, values in written.common.items() if isinstance(values, Mapping)}
-    single = {key: value for key, value in written.common.items() if key not in options}
-    if single:
-        for section, values in sectioned(single, arm.entries, task=written.task, config=written.config).items():
-            options[section] = {**options.get(section, {}), **values}
-    options = {section: values for section, values in options.items() if section in SECTIONS}  # others are noted
+    # Unknown sections, and sections without keys, are noted already.
+    shared = {key: value for key, value in written.common.items() if (key in SECTIONS) == isinstance(value, Mapping)}
+    options = sectioned(shared, arm.entries, task=written.task, config=written.config)
     for dotted, value in part.setting.items():
         section, _, key = dotted.partition(".")
         options.setdefault(section, {})[key] = value

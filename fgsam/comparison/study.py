@@ -13,7 +13,7 @@ from typing import Any
 from fgsam.comparison.executors.base import Executor, Postponed
 from fgsam.comparison.grid import Cell, Grid, Job
 from fgsam.comparison.grid_source import load_grid
-from fgsam.engine.config import load_config
+from fgsam.engine.config import reload_config
 from fgsam.engine.config_model import SECTIONS
 from fgsam.engine.identity import source_digest
 from fgsam.engine.interrupts import Interrupted
@@ -23,8 +23,6 @@ from fgsam.graph.graph import Graph
 from fgsam.locks import try_lock
 
 FORMAT = "fgsam-cell 1"
-
-OBJECT_SECTIONS = {"graph": "dataset", "encoder": "encoder", "method": "method", "optimizer": "optimizer"}
 
 
 @dataclass(frozen=True)
@@ -251,9 +249,4 @@ def _claim(task: Task) -> Iterator[bool]:
 
 def config_of(task: Task) -> Any:
     """Make the config of a run again from the values that came to this process."""
-    labels = {OBJECT_SECTIONS[part]: task.values[OBJECT_SECTIONS[part]]["name"] for part in task.objects}
-    values = {
-        section: {key: value for key, value in part.items() if key != "name"} if section in labels else part
-        for section, part in task.values.items()
-    }
-    return load_config(values=values, objects=labels)
+    return reload_config(task.values, task.objects)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,25 +98,23 @@ def sectioned(
         >>> sectioned({"n_way": 2, "rho": 0.1, "train": {"seed": 1}}, {"optimizer": "sam"})
         {'train': {'seed': 1}, 'optimizer': {'rho': 0.1}, 'episode': {'n_way': 2}}
     """
-    values: dict[str, Any] = {} if task is None else {"task": task}
-    labels, named = {}, {}
+    found = {section: dict(part) for section, part in options.items() if section in SECTIONS}
+    single = {key: value for key, value in options.items() if key not in found}
+    if not single:
+        return found
+    labels: dict[str, str] = {}
+    known: dict[str, Any] = {} if task is None else {"task": task}
     for section, entry in entries.items():
         name = entry.get("name") if isinstance(entry, Mapping) else _name_of(section, entry)
         if name is not None:
-            named[section] = name
+            known[section] = {"name": name}
         elif entry is not None and not isinstance(entry, Mapping):
             labels[section] = entry_label(entry)
-    whole = {key: value for key, value in options.items() if key in SECTIONS and isinstance(value, Mapping)}
-    single = {key: value for key, value in options.items() if key not in whole}
-    found = {section: dict(part) for section, part in whole.items()}
-    known: dict[str, Any] = {**values, **{section: {"name": name} for section, name in named.items()}}
-    before = copy.deepcopy(known)
     _add_options(known, labels, single, config)
-    for section, part in known.items():
-        if section != "task":
-            new = {key: value for key, value in part.items() if key not in before.get(section, {})}
-            if new:
-                found[section] = {**found.get(section, {}), **new}
+    for section in known.keys() & SECTIONS.keys():
+        new = {key: value for key, value in known[section].items() if key in single}
+        if new:
+            found[section] = {**found.get(section, {}), **new}
     return found
 
 

@@ -14,7 +14,7 @@ from fgsam.engine.config_source import Settings
 from fgsam.engine.config_trial import trial_faults
 from fgsam.engine.faults import ConfigError
 
-__all__ = ["SECTIONS", "ConfigError", "RunConfig", "find_config", "load_config"]
+__all__ = ["SECTIONS", "ConfigError", "RunConfig", "find_config", "load_config", "reload_config"]
 
 
 def load_config(
@@ -56,6 +56,28 @@ def load_config(
     if faults := trial_faults(config, frozenset(objects or {})):
         raise ConfigError(faults)
     return config
+
+
+OBJECT_SECTIONS = {"graph": "dataset", "encoder": "encoder", "method": "method", "optimizer": "optimizer"}
+"""Which section names an object of the caller's, by what the object is."""
+
+
+def reload_config(values: Mapping[str, Any], objects: Iterable[str] = ()) -> RunConfig:
+    """Make a config again from what its ``resolved`` gave.
+
+    Args:
+        values: Every option by section and key.
+        objects: What was an object of the caller's, of ``graph``, ``encoder``, ``method`` and ``optimizer``.
+
+    Raises:
+        ConfigError: If the values do not make a config.
+    """
+    labels = {section: values[section]["name"] for section in (OBJECT_SECTIONS[part] for part in objects)}
+    known = {
+        section: {key: value for key, value in part.items() if key != "name"} if section in labels else part
+        for section, part in values.items()
+    }
+    return load_config(values=known, objects=labels)
 
 
 def find_config(path: str | Path) -> Path:

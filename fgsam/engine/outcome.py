@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fgsam.engine.build import Entries, build_method
 from fgsam.engine.checkpoint import load_checkpoint, weights_digest
-from fgsam.engine.config import ConfigError, load_config
+from fgsam.engine.config import ConfigError, reload_config
 from fgsam.engine.config_model import FEW_SHOT, NODE_CLASSIFICATION
 from fgsam.engine.data import Data
 from fgsam.engine.evaluate import BankScorer, evaluating, floor_answers, represented, tested_fields
@@ -280,16 +280,8 @@ class Run:
                 f"Expected the {' and the '.join(missing)} that this run was made with, which no config can name. "
                 f"Pass it: load_run('{self.directory}', {missing[0]}=...)"
             )
-        sections = {"graph": "dataset"}
-        labels = {sections.get(part, part) for part in self.results["objects"]}
         try:
-            config = load_config(
-                values={
-                    section: {key: value for key, value in part.items() if key != "name"} if section in labels else part
-                    for section, part in self.config.items()
-                },
-                objects={section: self.config[section]["name"] for section in labels},
-            )
+            config = reload_config(self.config, self.results["objects"])
         except ConfigError as error:
             raise ValueError(f"Expected {self._files.config} as the run wrote it. {error}") from error
         objects = {part: value for part, value in self._objects.items() if part != "graph"}

@@ -69,18 +69,7 @@ class Head(nn.Module):
 
 
 class InnerLoop(Method):
-    """What learners share that take gradient steps within an episode: number and size of the steps, and the head.
-
-    Args:
-        make_encoder: Makes the encoder, with fresh weights at each call.
-        num_steps: Number of inner steps.
-        inner_lr: Size of an inner step.
-        order: ``"first"`` takes the inner gradients as constants, ``"second"`` differentiates through them.
-        num_outputs: Learn a start of the head for each of so many classes; by default it starts at zero.
-
-    Raises:
-        ValueError: If an option is out of range.
-    """
+    """What learners share that take gradient steps within an episode; options are those of :class:`Adapting`."""
 
     def __init__(
         self,

@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fgsam.checks import check_choice
 from fgsam.comparison.board import Board, BoardKind
 from fgsam.comparison.executors.base import Executor
+from fgsam.comparison.executors.make import make_executor
 from fgsam.comparison.grid import Grid
 from fgsam.comparison.grid_source import grid_of_call
 from fgsam.comparison.results import Results
 from fgsam.comparison.study import Study
 from fgsam.comparison.times import read_times
 from fgsam.engine.record import content_hash
-from fgsam.registry import EXECUTORS
 from fgsam.report.comparison import Comparison
 
 
@@ -141,12 +140,12 @@ def run_grid(
         progress: Where progress is shown.
 
     Raises:
-        ValueError: If the executor is unknown, or cannot run objects that no config can name.
+        ValueError: If the executor is unknown.
         Interrupted: If Ctrl-C or SIGTERM asked to stop.
     """
     study = Study(folder, grid)
     board = Board(study.tasks, progress)
-    made = _made(executor, threads_of(grid))
+    made = make_executor(executor, threads=threads_of(grid)) if isinstance(executor, str) else executor
     with board.shown():
         for cell, state in study.run(made, retry_failed=retry_failed, on_start=board.start):
             board.end(cell, state)
@@ -162,11 +161,3 @@ def default_folder(grid: Grid) -> Path:
     """Return the folder of a grid for which none was named."""
     words = re.sub(r"\W+", "-", grid.title.lower()).strip("-")
     return Path("runs") / f"{words or 'comparison'}-{content_hash(grid.text)[:8]}"
-
-
-def _made(executor: str | Executor, threads: int) -> Executor:
-    if not isinstance(executor, str):
-        return executor
-    check_choice(EXECUTORS, executor=executor)
-    made: Executor = EXECUTORS.load(executor)(**({} if executor == "inline" else {"threads": threads}))
-    return made

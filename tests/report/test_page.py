@@ -5,7 +5,6 @@ import hashlib
 import html
 import importlib.util
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from fgsam.comparison.results import Results
 from fgsam.report.comparison import Comparison
 from fgsam.report.page import page_html, write_page
 from fgsam.report.tables import TABLES
+from tests.needs import skip_unless_required
 from tests.report.browser import Browser, find_chromium
 from tests.report.made import CANDIDATES, made_results
 
@@ -70,10 +70,7 @@ def text(page: Path) -> str:
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     command = find_chromium()
     if command is None:
-        missing = "needs Chromium, Debian's package 'chromium'"
-        if os.environ.get("FGSAM_REQUIRE_BROWSER"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+        skip_unless_required("needs Chromium, Debian's package 'chromium'", "FGSAM_REQUIRE_BROWSER")
     started = Browser(command, tmp_path_factory.mktemp("profile"))
     yield started
     started.close()
