@@ -111,8 +111,8 @@ def sectioned(
         elif entry is not None and not isinstance(entry, Mapping):
             labels[section] = entry_label(entry)
     _add_options(known, labels, single, config)
-    for section in known.keys() & SECTIONS.keys():
-        new = {key: value for key, value in known[section].items() if key in single}
+    for section in SECTIONS:
+        new = {key: value for key, value in known.get(section, {}).items() if key in single}
         if new:
             found[section] = {**found.get(section, {}), **new}
     return found
