@@ -18,6 +18,7 @@ NAMES = {
     "node_classification": "four optimizers on homophilic and heterophilic graphs",
     "optimizer_step": "time and memory of an optimizer's step beside rivals",
     "optimizers": "every optimizer on two graphs, and sparse training",
+    "own_learner": "the package's own learner against the floor of its mode, on six graphs",
     "simulation": "how often the statistics of a comparison err",
     "zoo": "PyTorch Geometric's layers and models under FGSAM, class by class",
 }

@@ -1,4 +1,4 @@
-"""Every learner with two optimizers beside the floors and the ceiling, and the package's own learner on more graphs.
+"""Every learner with two optimizers beside the floors and the ceiling.
 
 Learners keep their defaults; floors choose their settings on the validation bank, and so do the weights of the others.
 Runs are kept in a folder and never computed twice, so the study can be stopped and continued at any time; it goes class
@@ -13,16 +13,15 @@ reading is noted in a log.
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.harness import command_line
+from benchmarks.sealed import add_split_options, parse_and_note
 from benchmarks.spread import spread
 from benchmarks.study import QUICK_GRAPH, publish, run_study, study_parser
 from fgsam.registry import METHODS
@@ -30,9 +29,6 @@ from fgsam.registry import METHODS
 GRAPHS = ("coauthor_cs", "corafull_derived", "clothing20")
 OPTIMIZERS = ("adam", "fgsam_plus")
 CEILING = "ceiling"
-NUM_OPEN = 5
-"""Class splits that learners may be developed on; the others are sealed."""
-
 ENCODER = {"name": "gcn", "hidden": 32, "dim": 16, "dropout": 0.5}
 SMOOTHINGS = {"smoothing": ["hops", "pagerank", "scales"], "hops": [1, 2, 4, 8], "num_trials": 32}
 """Settings that a floor on smoothed features chooses from; more than a learner has, which favours the floors."""
@@ -58,9 +54,7 @@ def main() -> None:
     """Run what is missing, then write the page."""
     arguments = _arguments()
     options = {cell: options_of(cell, is_quick=arguments.quick) for cell in cells_of(arguments)}
-    if arguments.final:
-        _note_reading(arguments.log or arguments.runs / "readings.jsonl", arguments)
-    rows = list(run_study(arguments, options, _run_one).values())
+    rows = list(run_study(arguments, options, run_one).values())
     publish(page_of(rows, command_line()), arguments.out, "learners.md")
 
 
@@ -88,7 +82,8 @@ def options_of(cell: Cell, *, is_quick: bool) -> dict[str, Any]:
     return options
 
 
-def _run_one(cell: Cell, options: dict[str, Any], root: Path) -> Row:
+def run_one(cell: Any, options: dict[str, Any], root: Path) -> Row:
+    """Run one cell, or find it finished: accuracy (none where the loss became infinite), episodes, seconds."""
     import fgsam
     from fgsam.engine.train import NonFiniteLossError
 
@@ -134,8 +129,8 @@ are medians beside other work."""
     for graph in dict.fromkeys(row["graph"] for row in rows):
         here = [row for row in rows if row["graph"] == graph]
         for uses_queries, title in ((False, "each query alone"), (True, "queries together")):
-            section = _section([row for row in here if METHODS.load(row["method"]).uses_queries is uses_queries])
-            parts += [f"\n## {graph}, {title}\n", *section] if section else []
+            table = _section([row for row in here if METHODS.load(row["method"]).uses_queries is uses_queries])
+            parts += [f"\n## {graph}, {title}\n", *table] if table else []
     return "\n".join(parts) + "\n"
 
 
@@ -143,7 +138,7 @@ def _section(rows: list[Row]) -> list[str]:
     arms: dict[tuple[str, str], dict[int, Row]] = {}
     for row in rows:
         arms.setdefault((row["method"], row["optimizer"]), {})[row["split"]] = row
-    scores = {name: _scores(arm) for name, arm in arms.items()}
+    scores = {name: percent_by_split(arm.values()) for name, arm in arms.items()}
     floors = {name: found for name, found in scores.items() if name[1] == "-" and found}
     if not floors:
         return []
@@ -154,52 +149,30 @@ def _section(rows: list[Row]) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for (method, optimizer), found in scores.items():
-        gap = "" if (method, optimizer) == best else _difference(found, floors[best])
-        to_adam = _difference(found, scores.get((method, "adam"), {})) if optimizer not in ("-", "adam") else ""
+        gap = "" if (method, optimizer) == best else paired_difference(found, floors[best])
+        to_adam = paired_difference(found, scores.get((method, "adam"), {})) if optimizer not in ("-", "adam") else ""
         ms = np.median([row["ms_per_episode"] for row in arms[method, optimizer].values() if "ms_per_episode" in row])
         figures = [spread(list(found.values())), gap, to_adam, len(found), f"{ms:.1f}"]
         lines.append(f"| {method} | {optimizer} | {' | '.join(map(str, figures))} |")
     return lines
 
 
-def _scores(arm: dict[int, Row]) -> Scores:
-    return {split: 100 * row["accuracy"] for split, row in sorted(arm.items()) if row["accuracy"] is not None}
+def percent_by_split(rows: Iterable[Row]) -> Scores:
+    """Accuracies of one arm in percent, where there are some."""
+    return {row["split"]: 100 * row["accuracy"] for row in rows if row["accuracy"] is not None}
 
 
-def _difference(scores: Scores, reference: Scores) -> str:
+def paired_difference(scores: Scores, reference: Scores) -> str:
+    """Mean difference over the class splits of both, with its interval."""
     return spread([scores[split] - reference[split] for split in sorted(scores.keys() & reference.keys())], "+")
-
-
-def _note_reading(log: Path, arguments: argparse.Namespace) -> None:
-    """Add a line to the log of readings of sealed class splits."""
-    reading = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command_line(),
-        "graphs": arguments.graphs,
-        "splits": [arguments.first_split, arguments.splits],
-        "methods": arguments.methods,
-    }
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(reading) + "\n")
 
 
 def _arguments() -> argparse.Namespace:
     parser = study_parser(__doc__, pages="learners.md", quick="a tiny generated graph, one split")
     parser.add_argument("--graphs", nargs="+", default=list(GRAPHS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--first-split", type=int, default=0)
-    parser.add_argument("--splits", type=int, default=NUM_OPEN, help="class splits up to this one, itself left out")
-    parser.add_argument("--final", action="store_true", help="read sealed class splits, and note it")
-    parser.add_argument("--log", type=Path, help="log of such readings, by default in the folder of the runs")
-    arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.splits = 1
-    if arguments.splits > NUM_OPEN and not arguments.final and not arguments.only_finished:
-        parser.error(f"splits from {NUM_OPEN} on are sealed: add --final, which notes the reading, or lower --splits")
-    if arguments.final and arguments.runs is None and arguments.log is None:
-        parser.error("--final wants a place for the log of the reading: add --log or --runs")
-    return arguments
+    add_split_options(parser)
+    return parse_and_note(parser)
 
 
 if __name__ == "__main__":
