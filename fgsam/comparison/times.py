@@ -65,6 +65,9 @@ class ArmTime:
     stages: Mapping[str, float]
 
 
+Times = Sequence[ArmTime]
+
+
 @dataclass(frozen=True)
 class BudgetScore:
     """What one arm has learned when it has used up a budget that all arms have.
@@ -333,16 +336,21 @@ def _curves(results: Results, part: str, arm: str, price: _Price) -> list[list[_
     found = []
     for split in results.grid.splits:
         records = results.chosen.get((part, arm, split), {}).values()
-        curves = [_curve(record, price(part, arm, record)) for record in records]
+        curves = [_curve(record, price(part, arm, record) if _has_log(record) else None) for record in records]
         if curves and all(curve.looks for curve in curves):
             found.append(curves)
     return found
 
 
+def _has_log(record: Record) -> bool:
+    """Tell whether there is one: runs that came from another machine may have none."""
+    return RunDirectory(record.directory).log.is_file()
+
+
 def _curve(record: Record, price: float | None) -> _Curve:
-    path = RunDirectory(record.directory).log
-    if price is None or not path.is_file():  # runs that came from another machine may have no log
+    if price is None:
         return _Curve((), 0.0)
+    path = RunDirectory(record.directory).log
     metric = f"val_{record.results.get('metric', 'accuracy')}"
     lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     looks = [(line["step"] * price, line[metric], 100 * line["val_accuracy"]) for line in lines if metric in line]

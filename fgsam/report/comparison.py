@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -15,18 +15,21 @@ from fgsam.checks import check_choice
 from fgsam.comparison.findings import Finding, findings
 from fgsam.comparison.results import Results
 from fgsam.comparison.study import Study
-from fgsam.comparison.times import ArmTime, read_times
+from fgsam.comparison.times import Times, read_times
 from fgsam.engine.record import make_folder
 from fgsam.files import write_atomically
 from fgsam.report import words
-from fgsam.report.table import FORMS
-from fgsam.report.tables import EVERYWHERE, TABLES, scores_table, setting_of, trial_of
+from fgsam.report.table import FORMS, Table
+from fgsam.report.tables import EVERYWHERE, TABLES, setting_of, trial_of
+from fgsam.report.time_tables import TIME_TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 FORMAT = "fgsam-comparison 1"
+
+TABLE_KINDS = (*TABLES, *TIME_TABLES)
 
 
 class Comparison:
@@ -37,7 +40,7 @@ class Comparison:
         times: Measured times; figures of time need them.
     """
 
-    def __init__(self, results: Results, times: Sequence[ArmTime] = ()) -> None:
+    def __init__(self, results: Results, times: Times = ()) -> None:
         self.results = results
         self.times = tuple(times)
 
@@ -50,15 +53,15 @@ class Comparison:
         """Return a table with the notes that belong to it.
 
         Args:
-            kind: ``"scores"``, ``"differences"``, ``"findings"``, ``"variance"``, ``"ranks"``, ``"settings"`` or
-                ``"unfinished"``.
+            kind: ``"scores"``, ``"differences"``, ``"findings"``, ``"variance"``, ``"ranks"``, ``"settings"``,
+                ``"unfinished"``, ``"times"`` or ``"budgets"``.
             format: ``"markdown"``, ``"csv"`` (ten digits, no notes) or ``"latex"`` (packages booktabs and graphicx).
 
         Raises:
             ValueError: If there is no such table or format.
         """
-        check_choice(TABLES, kind=kind)
-        return TABLES[kind](self.results).render(format)
+        check_choice(TABLE_KINDS, kind=kind)
+        return self._table(kind).render(format)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each finished run that counts, with the setting that its split chose.
@@ -92,6 +95,11 @@ class Comparison:
         return draw_figure(FIGURES[kind], self.results, self.times)
 
     @cached_property
+    def tables(self) -> dict[str, Table]:
+        """All tables by kind, in the order of a report; one without rows has nothing to show."""
+        return {kind: self._table(kind) for kind in TABLE_KINDS}
+
+    @cached_property
     def figures(self) -> dict[str, Figure]:
         """All figures that there are results for, by kind, in the order of a report."""
         from fgsam.report.figures import FIGURES, NothingToShowError
@@ -122,8 +130,7 @@ class Comparison:
         folder = Path(out)
         make_folder(folder / "tables")
         make_folder(folder / "figures")
-        for name, make in TABLES.items():
-            table = make(self.results)
+        for name, table in self.tables.items():
             for form, suffix in FORMS.items():
                 write_atomically(folder / "tables" / f"{name}.{suffix}", table.render(form).encode())
         for name in FIGURES:
@@ -153,19 +160,22 @@ class Comparison:
                     "missing": len(results.missing),
                 },
                 "findings": [_of_finding(finding) for finding in self.findings],
-                "tables": {name: make(results).plain() for name, make in TABLES.items()},
+                "tables": {name: table.plain() for name, table in self.tables.items()},
                 "times": [asdict(time) for time in self.times],
             }
         )
         return found
 
     def __str__(self) -> str:
-        scores = scores_table(self.results)
+        scores = self._table("scores")
         lines = [scores.heading, "", scores.only("arm", "accuracy").grid(), ""]
         lines.append(f"Accuracy in percent, with the half-width of the 95 % interval over {words.units(self.results)}.")
         for finding in self.findings:
             lines.append(f"{finding.hypothesis}, {finding.part or EVERYWHERE}: {words.spelled_verdict(finding)}.")
         return "\n".join([*lines, words.completeness_note(self.results)])
+
+    def _table(self, kind: str) -> Table:
+        return TABLES[kind](self.results) if kind in TABLES else TIME_TABLES[kind](self.results, self.times)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         settings = {part.label: part.setting for part in self.results.grid.parts}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from fgsam.comparison.grid import Arm, Hypothesis, Part
 from fgsam.comparison.ranks import MIN_GRAPHS, average_ranks, critical_difference
 from fgsam.comparison.results import Record, Results
 from fgsam.comparison.statistics import Array, mean_over_splits
-from fgsam.comparison.times import ArmTime
+from fgsam.comparison.times import ArmTime, Times
 from fgsam.engine.record import RunDirectory
 from fgsam.report import words
 from fgsam.report.drawing import (
@@ -33,8 +33,6 @@ from fgsam.report.drawing import (
     styled,
 )
 from fgsam.report.tables import EVERYWHERE, arm_name, graph_scores
-
-Times = Sequence[ArmTime]
 
 HATCHES = ("", "///", "--", "xx", "\\\\\\", "++")
 """Of stages, for print in grey."""

@@ -77,7 +77,7 @@ def page_html(comparison: Comparison) -> str:
         "form-action": "'none'",
     }
     return environment.get_template("page.html.jinja").render(
-        view=View(comparison.results, comparison.findings),
+        view=View(comparison.results, comparison.findings, comparison.tables),
         pictures=[*_pictures(comparison)],
         policy="; ".join(f"{key} {value}" for key, value in policy.items()),
         css=css,

@@ -15,13 +15,15 @@ from fgsam.comparison.statistics import SplitMean
 from fgsam.report import words
 from fgsam.report.page_plot import Axis, Plot
 from fgsam.report.table import Column, Table, Value
-from fgsam.report.tables import TABLES, arm_name, setting_of, told_setting
+from fgsam.report.tables import arm_name, setting_of, told_setting
 
-ORDER = ("findings", "scores", "differences", "ranks", "settings", "variance", "unfinished")
-NAMES = ("part", "arm", "hypothesis", "where", "setting", "what")
+ORDER = ("findings", "scores", "differences", "ranks", "times", "budgets", "settings", "variance", "unfinished")
+NAMES = ("part", "arm", "hypothesis", "where", "setting", "what", "budget")
 """Columns that say what a row is about; all others come from runs."""
 BY_PART = ("scores", "differences")
 """Tables with a group of columns for each part, which is too wide for a page."""
+MEASURED = ("times",)
+"""Tables whose numbers come from measurements of their own and not from runs."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,11 @@ class View:
     Args:
         results: The runs.
         findings: What they show of each hypothesis.
+        tables: Tables by kind.
     """
 
-    def __init__(self, results: Results, findings: Sequence[Finding]) -> None:
+    def __init__(self, results: Results, findings: Sequence[Finding], tables: Mapping[str, Table]) -> None:
+        self._tables = tables
         self.results = results
         self.findings = findings
         self.grid = results.grid
@@ -136,7 +140,7 @@ class View:
         said = {words.completeness_note(self.results)}
         found = []
         for name in ORDER:
-            table = TABLES[name](self.results)
+            table = self._tables[name]
             if table.rows or name == "ranks":
                 notes = tuple(note for note in table.notes if note not in said)
                 said.update(notes)
@@ -250,7 +254,8 @@ class View:
         if isinstance(key, float) and not math.isfinite(key):
             key = None
         text = column.text(value)
-        runs = () if column.heading in NAMES or value in (None, "") else self._runs_of(table, column, line)
+        is_free = column.heading in NAMES or table in MEASURED or value in (None, "")
+        runs = () if is_free else self._runs_of(table, column, line)
         return Entry(text, key, runs, text.replace(",", " ").split()[0] if column.heading == "verdict" else None)
 
     def _runs_of(self, table: str, column: Column, line: _Line) -> tuple[int, ...]:

@@ -184,6 +184,13 @@ FORMS = {"markdown": "md", "csv": "csv", "latex": "tex"}
 """Forms of a table and the suffixes of their files."""
 
 
+def table_of(
+    name: str, heading: str, columns: Sequence[Column], rows: Sequence[Sequence[Value]], notes: Sequence[str]
+) -> Table:
+    """Make a table of lists."""
+    return Table(name, heading, tuple(columns), tuple(map(tuple, rows)), tuple(notes))
+
+
 def latex_text(text: str) -> str:
     r"""Write a text so that LaTeX prints it as it is.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from fgsam.comparison.ranks import MIN_GRAPHS, average_ranks, critical_differenc
 from fgsam.comparison.results import Record, Results, Unit
 from fgsam.comparison.statistics import Array, SplitMean, mean_over_splits
 from fgsam.report import words
-from fgsam.report.table import Column, Table, Value
+from fgsam.report.table import Column, Table, Value, table_of
 
 EVERYWHERE = "mean over all parts"
 
@@ -42,7 +42,7 @@ def scores_table(results: Results) -> Table:
         f"which covers the draw of {tested} alone: it is no ground for a claim.",
         words.completeness_note(results),
     )
-    return _table("scores", f"{results.grid.title}: accuracy", columns, rows, notes)
+    return table_of("scores", f"{results.grid.title}: accuracy", columns, rows, notes)
 
 
 def differences_table(results: Results) -> Table:
@@ -63,7 +63,7 @@ def differences_table(results: Results) -> Table:
         "itself and not adjusted for their number: claims are in the table of hypotheses.",
         words.completeness_note(results),
     )
-    return _table("differences", f"{results.grid.title}: difference to {reference}", columns, rows, notes)
+    return table_of("differences", f"{results.grid.title}: difference to {reference}", columns, rows, notes)
 
 
 def findings_table(results: Results) -> Table:
@@ -92,7 +92,7 @@ def findings_table(results: Results) -> Table:
         "their mean over their standard deviation. Equivalence is tested by two one-sided t tests.",
         words.completeness_note(results),
     )
-    return _table("findings", f"{results.grid.title}: hypotheses", columns, rows, notes)
+    return table_of("findings", f"{results.grid.title}: hypotheses", columns, rows, notes)
 
 
 def variance_table(results: Results) -> Table:
@@ -118,7 +118,7 @@ def variance_table(results: Results) -> Table:
     ]
     notes += ["An estimate of 0.00 may stand for a negative one."] if clipped else []
     heading = f"{results.grid.title}: sources of spread"
-    return _table("variance", heading, columns, rows, (*notes, words.completeness_note(results)))
+    return table_of("variance", heading, columns, rows, (*notes, words.completeness_note(results)))
 
 
 def ranks_table(results: Results) -> Table:
@@ -129,7 +129,7 @@ def ranks_table(results: Results) -> Table:
     num_graphs, num_arms = scores.shape
     if num_graphs < 2 or num_arms < 3:
         reason = f"There are no ranks: they take three arms and two graphs (here {num_arms} and {num_graphs})."
-        return _table("ranks", heading, columns, [], (reason, words.completeness_note(results)))
+        return table_of("ranks", heading, columns, [], (reason, words.completeness_note(results)))
     found = average_ranks(scores)
     labels = [arm.label for arm in results.grid.arms]
     reference = labels.index(results.grid.protocol.reference)
@@ -151,7 +151,7 @@ def ranks_table(results: Results) -> Table:
         _critical_note(results, num_arms, num_graphs),
         words.completeness_note(results),
     ]
-    return _table("ranks", heading, columns, rows, notes)
+    return table_of("ranks", heading, columns, rows, notes)
 
 
 def setting_of(results: Results, unit: Unit) -> dict[str, object]:
@@ -181,7 +181,7 @@ def settings_table(results: Results) -> Table:
         "method that is not here has one setting, or chooses within its run.",
         words.completeness_note(results),
     )
-    return _table("settings", f"{results.grid.title}: chosen settings", columns, rows, notes)
+    return table_of("settings", f"{results.grid.title}: chosen settings", columns, rows, notes)
 
 
 def unfinished_table(results: Results) -> Table:
@@ -196,7 +196,7 @@ def unfinished_table(results: Results) -> Table:
         [*key, len(cells), ", ".join(dict.fromkeys(str(cell.split) for cell in cells))] for key, cells in groups.items()
     ]
     heading = f"{results.grid.title}: runs that are not finished"
-    return _table("unfinished", heading, columns, rows, (words.completeness_note(results),))
+    return table_of("unfinished", heading, columns, rows, (words.completeness_note(results),))
 
 
 TABLES: Mapping[str, Callable[[Results], Table]] = {
@@ -208,7 +208,7 @@ TABLES: Mapping[str, Callable[[Results], Table]] = {
     "settings": settings_table,
     "unfinished": unfinished_table,
 }
-"""All tables by name, in the order of a report."""
+"""Tables of the runs by name, in the order of a report; those of times are in ``fgsam.report.time_tables``."""
 
 
 def arm_name(arm: Arm) -> str:
@@ -256,12 +256,6 @@ def graph_scores(results: Results) -> Array:
     table: Array = np.array([np.mean(rows, axis=0) for rows in by_graph.values()])
     whole: Array = table[~np.isnan(table.sum(axis=1))]
     return whole
-
-
-def _table(
-    name: str, heading: str, columns: Sequence[Column], rows: Sequence[Sequence[Value]], notes: Sequence[str]
-) -> Table:
-    return Table(name, heading, tuple(columns), tuple(map(tuple, rows)), tuple(notes))
 
 
 def _mean(values: Mapping[int | str, float]) -> SplitMean | None:

@@ -160,7 +160,7 @@ def logged(tmp_path: Path, looks: dict[str, list[list[float]]], **changes) -> Re
     records = {}
     for cell in grid.cells():
         folder = tmp_path / f"{cell.arm}-{cell.split}".replace("/", "-")
-        folder.mkdir()
+        folder.mkdir(parents=True)
         if cell.arm in looks:
             lines = [
                 {"step": 2 * i, "val_accuracy": value, "seconds": 99.0}
