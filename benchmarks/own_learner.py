@@ -59,11 +59,11 @@ def main() -> None:
 
 
 def cells_of(arguments: argparse.Namespace) -> Iterator[Cell]:
-    """List the runs, one class split after the other."""
+    """List the runs, one graph after the other, so that its smoothed features are made once."""
     arms = [(FLOOR, "-"), *((OWN, optimizer) for optimizer in OPTIMIZERS)]
-    for split in range(arguments.first_split, arguments.splits):
-        for graph in ("quick",) if arguments.quick else arguments.graphs:
-            for queries in arguments.queries:
+    for graph in ("quick",) if arguments.quick else arguments.graphs:
+        for queries in arguments.queries:
+            for split in range(arguments.first_split, arguments.splits):
                 for method, optimizer in arms:
                     yield Cell(graph, queries, split, method, optimizer)
 
