@@ -185,14 +185,18 @@ def accuracy_at_equal_gradients(results: Results, shares: Sequence[float] = SHAR
         shares: Budgets as shares of the largest one, above 0 and at most 1.
 
     Returns:
-        For each part one entry for each share and arm with finished runs.
+        For each part one entry for each share and arm with finished runs whose rule says what it takes.
 
     Raises:
         ValueError: If a share is out of range.
     """
+    prices: dict[tuple[str, str, int], float | None] = {}
 
-    def price(part: str, arm: str, record: Record) -> float:
-        return _price(results.grid, record)
+    def price(part: str, arm: str, record: Record) -> float | None:
+        key = part, arm, record.cell.trial
+        if key not in prices:
+            prices[key] = _price(results.grid, record)
+        return prices[key]
 
     return _at_equal_budgets(results, price, shares)
 
@@ -288,12 +292,19 @@ def _evaluations(counts: Counts) -> int:
     return max(counts.forwards, counts.backwards) + counts.peer + counts.products
 
 
-def _price(grid: Grid, record: Record) -> float:
-    """Gradient evaluations of a step of a run; a batch of nodes is taken to be large."""
+def _price(grid: Grid, record: Record) -> float | None:
+    """Gradient evaluations of a step of a run; a batch of nodes is taken to be large.
+
+    None for a rule of the user's that cannot be made for a plain module: it may look for parts of the method.
+    """
     job = grid.job(record.cell, root=".")
     num_queries = record.results.get("num_queries", 10**6)
     is_episode = isinstance(job.config, FewShotConfig) and isinstance(num_queries, int)
-    return gradients_per_step(job.config, job.objects, num_queries if is_episode else 10**6)
+    try:
+        return gradients_per_step(job.config, job.objects, num_queries if is_episode else 10**6)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        logger.warning("No gradients of '%s' are counted: %s", record.cell.arm, error)
+        return None
 
 
 def _at_equal_budgets(results: Results, price: _Price, shares: Sequence[float]) -> tuple[BudgetScore, ...]:

@@ -27,7 +27,7 @@ PLAIN_BELOW = 256
 DIM = 128
 """Directions kept of more features than that."""
 
-CACHE_BYTES = 512 * 2**20
+CACHE_BYTES = 2**30
 """Oldest features are dropped when more than this is kept."""
 
 STEPS_PER_HOP = 4

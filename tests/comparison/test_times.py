@@ -24,6 +24,7 @@ from fgsam.comparison.times import (
 from fgsam.engine import stopwatch
 from fgsam.engine.config import load_config
 from fgsam.engine.episode_task import EpisodeTask
+from fgsam.optim.base import SharpnessAware
 from fgsam.registry import OPTIMIZERS
 from tests.comparison.grids import SHORT, own_graph, small_grid
 from tests.comparison.test_results import DIGESTS
@@ -194,6 +195,24 @@ def test_arms_are_compared_after_equally_many_gradients(tmp_path):
         ("gpn/adam", 1.0, 8.0): 70.0,
         ("gpn/sam", 1.0, 8.0): 60.0,
     }
+
+
+class Picky(SharpnessAware):
+    """A rule that wants a part of the method."""
+
+    def __init__(self, model, base=torch.optim.Adam, **options):
+        super().__init__(model.encoder.parameters(), base, **options)
+
+    def direction(self, gnn, peer):
+        return gnn()
+
+
+def test_a_rule_that_wants_a_part_of_the_method_has_no_number_of_gradients(tmp_path, caplog):
+    arms = [{"method": "gpn", "optimizer": "adam"}, {"label": "picky", "method": "gpn", "optimizer": Picky}]
+    looks = {"gpn/adam": LOOKS["gpn/adam"], "picky": LOOKS["gpn/sam"]}
+    scores = accuracy_at_equal_gradients(logged(tmp_path, looks, arms=arms))
+    assert {score.arm for score in scores} == {"gpn/adam"}
+    assert "No gradients of 'picky' are counted" in caplog.text
 
 
 def test_arms_are_compared_after_equal_seconds(tmp_path):
