@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,11 +20,17 @@ from benchmarks.compile import ARMS
 from benchmarks.first_runs import FLOORS, METHODS, OPTIMIZERS, SETTINGS
 from benchmarks.first_runs_report import write_report
 from benchmarks.graph_file import save_graph
+from benchmarks.headline import GRIDS as HEADLINE_GRIDS
+from benchmarks.headline import grid_named
 from benchmarks.learner_steps import STAGES
 from benchmarks.learners import page_of as learners_page
 from benchmarks.optimizer_step import RIVALS
 from benchmarks.optimizers import page_of
+from benchmarks.paper_grids import GRIDS, QUICK, levelled, run_cut, section
 from benchmarks.simulation import CELLS, MOST_REJECTIONS, Errors, errors, keeps_bounds
+from fgsam.comparison.grid import Grid
+from fgsam.comparison.grid_source import load_grid
+from fgsam.comparison.results import Results
 from fgsam.data.load import load_graph
 from fgsam.registry import METHODS as LEARNERS
 from fgsam.registry import OPTIMIZERS as RULES
@@ -132,6 +140,24 @@ def test_the_page_of_learners_pairs_by_split_and_keeps_modes_apart():
     # With two splits the interval is t(0.975, 1) = 12.706 times half the distance.
     assert "| protonet | fgsam_plus | 68.0 ± 76.2 | -12.0 ± 76.2 | +3.0 ± 12.7 | 2 | 2.0 |" in lines
     assert "| sgc_kmeans | - | 90.0 ± 0.0 |  |  | 3 | 2.0 |" in lines
+
+
+@pytest.mark.slow
+def test_the_first_study_goes_on_from_a_pack(measure: Measure, tmp_path: Path):
+    pack = ("headline", "--quick", "--only", "primary", "--pack", str(tmp_path / "runs.npz"))
+    measure(*pack, "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "first"))
+    measure(*pack, "--finished", "--runs", str(tmp_path / "moved"), "--out", str(tmp_path / "second"))
+    pages = [(tmp_path / name / "headline.md").read_text().split("\n## FGSAM")[1] for name in ("first", "second")]
+    assert pages[0] == pages[1]
+    assert "Complete: all 38 runs are finished." in pages[0]
+    assert "| gpn/fgsam_plus not below gpn/fgsam | mean over all parts | undecided, n = 2" in pages[0]
+
+
+@pytest.mark.parametrize("name", list(HEADLINE_GRIDS))
+def test_the_grids_of_the_first_study_are_whole(name: str):
+    grid = grid_named(name, is_quick=False)
+    assert len(grid.parts) == 4
+    assert len(grid.splits) == (20 if name == "primary" else 10)
 
 
 @pytest.mark.slow
@@ -246,6 +272,43 @@ def test_optimizers_page_pairs_by_split_and_chooses_the_rate_on_validation():
     assert "| adam | 66.0 ± 76.2 | +0.0 ± 0.0 | 2 | 0 | 1.00 | 20.0 |" in lines
     assert "| sam | 67.0 ± 76.2 | +1.0 ± 0.0 | 2 | 0 | 1.00 | 20.0 |" in lines
     assert "| sgd |  |  | 0 | 1 | 1.00 | nan |" in lines
+
+
+@pytest.mark.slow
+def test_every_arm_of_the_papers_grids_runs_and_no_accuracy_is_shown(
+    measure: Measure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FGSAM_DATA", str(tmp_path / "empty"))
+    measure("paper_grids", "--quick", "--out", str(tmp_path))
+    assert os.environ["FGSAM_DATA"] == str(tmp_path / "empty")
+    page = (tmp_path / "paper_grids.md").read_text(encoding="utf-8")
+    rows = [
+        f"| {' | '.join(arm.label.split('/'))} | " for name in GRIDS for arm in load_grid(name).arms if arm.is_trained
+    ]
+    assert len(rows) == 16 + 9
+    assert all(f"{row}runs | runs | runs |" in page for row in rows)
+    assert page.count("| runs | runs | runs |") == len(rows) + 2 * len(FLOORS)
+    assert "%" not in page
+    assert not re.search(r"\d\.\d", page)
+
+
+def test_a_cell_of_the_papers_grids_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("benchmarks.paper_grids.run_grid", lambda grid, folder, **options: Failing(grid))
+    lines = section(run_cut(GRIDS[1], tmp_path, QUICK))
+    assert lines[0].startswith("| learner | optimizer | corafull 5-way 3-shot | fsnc_dblp 5-way 3-shot |")
+    assert lines[2] == "| gpn | adam | ValueError: no \\| file | not run | not run |"
+
+
+class Failing:
+    """What a comparison found of which one run has failed and no other was begun."""
+
+    def __init__(self, grid: Grid) -> None:
+        first, *others = grid.cells()
+        self.results = Results(grid, {}, {first: "ValueError: no | file"}, tuple(others))
+
+
+def test_levelled_classes_have_enough_nodes():
+    assert levelled(np.array([0, 1, 1, 1, 1, 2]), 2).tolist() == [0, 0, 2, 1, 1, 2]
 
 
 @pytest.mark.slow
