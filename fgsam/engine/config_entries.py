@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ConfigDict, Field, create_model
@@ -16,8 +17,9 @@ def entry_sections(models: Mapping[str, type[Section]]) -> dict[str, type[EntryS
     return {section: model for section, model in models.items() if issubclass(model, EntrySection)}
 
 
+@lru_cache(maxsize=512)
 def entry_model(base: type[EntrySection], name: str, entry: Any) -> type[EntrySection]:
-    """Make the config model of one registry entry from its signature.
+    """Make the config model of one registry entry from its signature; once, since that takes milliseconds.
 
     Args:
         base: Model of the section that names the entry.
@@ -46,6 +48,7 @@ def entry_model(base: type[EntrySection], name: str, entry: Any) -> type[EntrySe
     return model
 
 
+@lru_cache(maxsize=512)
 def _options_of(base: type[EntrySection], entry: Any) -> Options:
     return read_options(entry, getattr(entry, "num_given", base.num_given))
 
