@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks import learners
 from benchmarks.harness import command_line
 from benchmarks.learners import LIMITS, NUM_TEST, OPTIMIZERS, Row, paired_difference, percent_by_split, run_one
-from benchmarks.sealed import add_split_options, parse_and_note
+from benchmarks.sealed import NUM_OPEN, add_split_options, parse_and_note
 from benchmarks.spread import spread
 from benchmarks.study import publish, run_study, study_parser
 
@@ -84,10 +84,11 @@ def page_of(rows: list[Row], command: str) -> str:
 {command}
 ```
 
-`{OWN}` against `{FLOOR}`, the floor that classifies the queries of an episode together, too. 5-way 3-shot with 10
-queries a class (email, whose smallest class has 10 nodes: 5; amazon_computers, with three test classes: 3-way), at most
-{LIMITS["num_episodes"]} training episodes; the learner has its defaults and one seed, the floor 32 settings to choose
-from, both on the same {LIMITS["val_episodes"]} validation episodes. {len(rows)} runs, {hours:.1f} hours of one core.
+`{OWN}` against `{FLOOR}`, the floor that classifies the queries of an episode together, too. 5-way 3-shot with
+10 queries a class (email, whose smallest class has 10 nodes: 5; amazon_computers, with three test classes: 3-way).
+At most {LIMITS["num_episodes"]} training episodes; the learner has its defaults and one seed, the floor 32 settings to
+choose from, both on the same {LIMITS["val_episodes"]} validation episodes. {len(rows)} runs, {hours:.1f} hours of one
+core. Class splits from {NUM_OPEN} on were sealed: the learner was made without them.
 
 Mean over class splits of the mean over {NUM_TEST} test episodes, ± the half-width of the 95 % t interval over splits;
 differences are paired by split and not corrected for their number. Estimand: each graph, over random class splits.
