@@ -26,6 +26,7 @@ from benchmarks.learner_steps import STAGES
 from benchmarks.learners import page_of as learners_page
 from benchmarks.optimizer_step import RIVALS
 from benchmarks.optimizers import page_of
+from benchmarks.own_learner import page_of as own_learner_page
 from benchmarks.paper_grids import GRIDS, QUICK, levelled, run_cut, section
 from benchmarks.simulation import CELLS, MOST_REJECTIONS, Errors, errors, keeps_bounds
 from fgsam.comparison.grid import Grid
@@ -140,6 +141,25 @@ def test_the_page_of_learners_pairs_by_split_and_keeps_modes_apart():
     # With two splits the interval is t(0.975, 1) = 12.706 times half the distance.
     assert "| protonet | fgsam_plus | 68.0 ± 76.2 | -12.0 ± 76.2 | +3.0 ± 12.7 | 2 | 2.0 |" in lines
     assert "| sgc_kmeans | - | 90.0 ± 0.0 |  |  | 3 | 2.0 |" in lines
+
+
+@pytest.mark.slow
+def test_the_own_learner_meets_its_floor_with_equal_and_unequal_queries(measure: Measure, tmp_path: Path):
+    measure("own_learner", "--quick", "--out", str(tmp_path))
+    page = (tmp_path / "own_learner.md").read_text(encoding="utf-8")
+    assert all(f"| quick | {queries} | 1 | " in page for queries in ("equal", "unequal"))
+
+
+def test_the_page_of_the_own_learner_pairs_by_split():
+    def row(split: int, optimizer: str, accuracy: float | None) -> dict[str, Any]:
+        own = {"graph": "nell", "queries": "equal", "split": split, "optimizer": optimizer}
+        return {**own, "accuracy": accuracy, "seconds": 1.0}
+
+    figures = {"-": (0.80, 0.84, 0.90), "adam": (0.82, 0.88, None), "fgsam_plus": (0.81, 0.87, 0.91)}
+    page = own_learner_page([row(i, name, figures[name][i]) for i in range(3) for name in figures], "command")
+    # With two splits the interval is t(0.975, 1) = 12.706 times half the distance.
+    assert "| nell | equal | 2 | 84.7 ± 12.5 | 85.0 ± 38.1 | +3.0 ± 12.7 |" in page
+    assert page.endswith("| -1.0 ± 0.0 |\n")
 
 
 @pytest.mark.slow
