@@ -91,7 +91,8 @@ choose from, both on the same {LIMITS["val_episodes"]} validation episodes. {len
 core. Class splits from {NUM_OPEN} on were sealed: the learner was made without them.
 
 Mean over class splits of the mean over {NUM_TEST} test episodes, ± the half-width of the 95 % t interval over splits;
-differences are paired by split and not corrected for their number. Estimand: each graph, over random class splits.
+differences are paired by split and not corrected for their number. A split counts when all three runs are finished
+and none diverged. Estimand: each graph, over random class splits.
 "unequal": the queries of an episode are divided among its classes by a Dirichlet distribution with concentration
 {QUERIES["unequal"]["query_imbalance"]:g}, in training, validation and test alike.
 
@@ -100,11 +101,13 @@ differences are paired by split and not corrected for their number. Estimand: ea
     ]
     for graph, queries in dict.fromkeys((row["graph"], row["queries"]) for row in rows):
         here = [row for row in rows if (row["graph"], row["queries"]) == (graph, queries)]
-        floor, adam, plus = (
+        arms = [
             percent_by_split(row for row in here if row["optimizer"] == optimizer) for optimizer in ("-", *OPTIMIZERS)
-        )
+        ]
+        shared = sorted(set.intersection(*(set(arm) for arm in arms)))
+        floor, adam, plus = ({split: arm[split] for split in shared} for arm in arms)
         figures = [
-            *(graph, queries, len(floor.keys() & adam.keys() & plus.keys())),
+            *(graph, queries, len(shared)),
             *(spread(list(floor.values())), spread(list(adam.values())), paired_difference(adam, floor)),
             *(spread(list(plus.values())), paired_difference(plus, floor), paired_difference(plus, adam)),
         ]

@@ -25,7 +25,7 @@ import numpy as np
 import yaml
 
 from benchmarks.harness import command_line
-from benchmarks.study import publish
+from benchmarks.study import publish, written_grid
 from fgsam.assets import asset_folder
 from fgsam.comparison.grid import Cell
 from fgsam.comparison.grid_source import grid_of_call
@@ -34,7 +34,6 @@ from fgsam.data import card as cards
 from fgsam.data import synthetic
 from fgsam.data.folders import CACHE_VARIABLE, DATA_VARIABLE
 from fgsam.data.load import load_graph
-from fgsam.engine.config import find_config
 from fgsam.engine.config_model import FewShotConfig
 from fgsam.graph.graph import Graph
 from fgsam.graph.sparse import SparseMatrix
@@ -196,7 +195,7 @@ def levelled(labels: np.ndarray, smallest: int) -> np.ndarray:
 
 def run_cut(name: str, folder: Path, size: Size) -> Results:
     """Run a grid of the package with the cuts of a size."""
-    written = yaml.safe_load(find_config(name).read_text(encoding="utf-8"))
+    written = written_grid(name)
     changes = {"splits": 1, "common": written["common"] | size.cuts}
     if size.first_values:
         changes["vary"] = {key: values[:1] for key, values in written["vary"].items()}
@@ -245,7 +244,8 @@ def cuts_in_words(size: Size) -> str:
         nodes = f"{SMALLEST_CLASS} nodes a class, {size.num_features} features, {size.mean_degree:g} neighbours a node"
         nodes += ", the first value of each key of `vary` alone"
     else:
-        nodes = f"{size.scale:g} of the published nodes, {SMALLEST_CLASS} in a class at least, with the published"
+        nodes = f"{size.scale:g} of the published nodes, {SMALLEST_CLASS} in a class at least (one node of\n"
+        nodes += "fsnc_dblp stands in no file), with the published"
         nodes += f"\nmean degree (of fsnc_dblp, {PUBLISHED_PAIRS['fsnc_dblp']:,} edges, taken as pairs counted once)"
     train, test = size.cuts["train"], size.cuts["evaluate"]["num_episodes"]
     return (

@@ -1,7 +1,7 @@
 """FGSAM and FGSAM+ with one departure of the released code at a time, as rules that a grid can name.
 
-``form="code"`` of the package's rules has all those at once that published numbers depend on. Here each stands alone,
-so that a comparison shows what it does.
+``form="code"`` of the package's rules has those of the update rule at once. Here each stands alone, so that a
+comparison shows what it does; the held scorer and the hybrid gradient are in no ``form``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import nn
 from fgsam.functional.ascent import inverse, sam_factor
 from fgsam.functional.projection import orthogonal_part, orthogonal_part_each, unit_each
 from fgsam.functional.trees import Grads, add, add_scaled, norm, norms, scale
+from fgsam.optim.base import Counts
 from fgsam.optim.fgsam import FGSAM
 from fgsam.optim.fgsam_plus import FGSAMPlus
 from fgsam.optim.passes import Pass
@@ -32,10 +33,11 @@ class NoDeparture(FGSAMPlus):
         with self.displaced(g_gnn, sam_factor(g_gnn, self.options_of_params("rho"))):
             g_s = peer()
         g = add(g_s, g_gnn, alpha=self.lam)
-        shift = scale(self._across(g if self.is_mixed else g_s, g_mlp), self.alpha)
+        flatness = self._across(g if self.is_mixed else g_s, g_mlp)
         if self.has_topology:
-            shift = add(shift, self._across(g_gnn, g_mlp), alpha=self.lam)
-        self.keep("shift", shift)
+            self.keep("shift", add(scale(flatness, self.alpha), self._across(g_gnn, g_mlp), alpha=self.lam))
+        else:
+            self.keep("shift", scale(flatness, self.alpha * (1 + self.lam)))
         return g
 
     def _cheap(self, peer: Pass) -> Grads:
@@ -64,26 +66,39 @@ class MixedFlatness(NoDeparture):
 
 
 class NoTopology(NoDeparture):
-    """Cheap steps do not reuse what the GNN gradient has across the peer's."""
+    """Cheap steps lack the topology term, and are the peer's gradient with the flatness vector alone.
+
+    They keep the length that they have beside exact steps in the release, ``1 + lam`` times the bare sum.
+    """
 
     has_topology = False
 
 
 class ScorerHeld(FGSAMPlus):
-    """The scorer of a GPN stays where it is in the ascent.
+    """The scorer of a GPN stays where it is in the ascent, and otherwise takes the steps of the paper.
+
+    The length of the ascent is that of the gradient of all weights, so that the encoder moves by less than ``rho``.
 
     Args:
         model: A GPN.
-        *args: As in ``FGSAMPlus``.
+        base: As in ``FGSAMPlus``.
+        rho: As in ``FGSAMPlus``.
         **options: As in ``FGSAMPlus``.
     """
 
-    def __init__(self, model: nn.Module, *args: Any, **options: Any) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        base: type[torch.optim.Optimizer] = torch.optim.Adam,
+        *,
+        rho: float = 0.1,
+        **options: Any,
+    ) -> None:
         held = list(model.get_submodule("valuator").parameters())
         ids = {id(param) for param in held}
         others = [param for param in model.parameters() if id(param) not in ids]
         groups: list[dict[str, Any]] = [{"params": others}, {"params": held, "rho": 0.0}]
-        super().__init__(groups, *args, **options)
+        super().__init__(groups, base, rho=rho, **options)
         self.guard_buffers(model)
 
 
@@ -93,6 +108,12 @@ class HybridGradient(FGSAM):
     The release writes to ``p.data`` between two backward passes of one graph, which autograd does not see: activations
     are those of the old weights, the weights met on the way back are the moved ones.
     """
+
+    needs_vectors = True
+
+    def counts(self, num_queries: int) -> tuple[Counts, Counts]:
+        """Count a backward pass more than FGSAM has."""
+        return Counts(1, 2, peer=1), Counts(1, 2, peer=1)
 
     def direction(self, gnn: Pass, peer: Pass) -> Grads:
         """Return the weighted sum of the peer's gradient at the top of the ascent and the hybrid one."""
@@ -106,6 +127,7 @@ class HybridGradient(FGSAM):
                 if move is not None:
                     param.data.add_(move)
             hybrid = next(passes)
+            next(passes, None)  # ends the pass, which keeps what it did to buffers
             g_s = peer()
         finally:
             for param, old in zip(params, kept, strict=True):

@@ -14,7 +14,11 @@ NUM_OPEN = 5
 
 
 def add_split_options(parser: argparse.ArgumentParser) -> None:
-    """Add the class splits of a study, and the word that opens sealed ones, to a parser made by ``study_parser``."""
+    """Add the class splits of a study, and the word that opens sealed ones.
+
+    Args:
+        parser: Made by ``study_parser``, with options or defaults ``graphs`` and ``methods``, which the log tells.
+    """
     parser.add_argument("--first-split", type=int, default=0)
     parser.add_argument("--splits", type=int, default=NUM_OPEN, help="class splits up to this one, itself left out")
     parser.add_argument("--final", action="store_true", help="read sealed class splits, and note it")

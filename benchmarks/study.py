@@ -15,6 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fgsam.engine.config import find_config
+from fgsam.engine.document import Document
+
 C = TypeVar("C")
 Options = dict[str, Any]
 Row = dict[str, Any]
@@ -41,6 +44,11 @@ def study_parser(about: str | None, *, pages: str, quick: str) -> argparse.Argum
     parser.add_argument("--only-finished", action="store_true", help="compute nothing, report what is there")
     parser.add_argument("--quick", action="store_true", help=quick)
     return parser
+
+
+def written_grid(name: str) -> dict[str, Any]:
+    """Read the keys of a grid that comes with the package, to be changed and given to ``grid_of_call``."""
+    return dict(Document.read(find_config(name)).content)
 
 
 def run_study(arguments: argparse.Namespace, cells: Mapping[C, Options], run_one: RunOne[C]) -> dict[C, Row]:

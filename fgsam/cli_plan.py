@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fgsam.cli_compare import Executors, Folder, GridFile, Workers, folder_of, study_of
 from fgsam.cli_report import reported, say, shown_log
-
-if TYPE_CHECKING:
-    from fgsam.comparison.statistics import SplitMean
 
 
 def plan(
@@ -42,16 +38,19 @@ def time(
     blocks: Annotated[int, typer.Option(help="Blocks of 20 steps that are timed.")] = 10,
 ) -> None:
     """Time the training steps of all arms in turns, in one process; nothing else measures speed."""
-    from fgsam.cli_tables import print_table
+    from fgsam.comparison.results import Results
     from fgsam.comparison.times import measure_times, write_times
+    from fgsam.report.comparison import Comparison
+    from fgsam.report.time_tables import TIME_TABLES
 
     study = study_of(grid, folder)
     with shown_log():
         times = measure_times(study.grid, num_blocks=blocks, on_part=lambda part: say(f"Timing {part.label}"))
     write_times(study.folder, times)
-    rows = [(one.part, one.arm, f"{one.ms:.2f}", f"{one.low:.2f} to {one.high:.2f}") for one in times]
-    print_table(["part", "arm", "ms a step", "quartiles"], rows, numeric=["ms a step", "quartiles"])
-    _show_budgets(study.folder)
+    found = Comparison(Results.read(study), times)
+    for kind in TIME_TABLES:
+        if found.tables[kind].rows:
+            print(found.table(kind))
 
 
 def tune(
@@ -88,32 +87,3 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     for name, verb in (("plan", reported(plan)), ("time", reported(time)), ("tune", reported(tune))):
         app.command(name)(verb)
-
-
-def _show_budgets(folder: Path) -> None:
-    """Show what arms have learned at equal budgets, where their runs are finished."""
-    from fgsam.cli_tables import print_table
-    from fgsam.comparison.results import Results
-    from fgsam.comparison.study import Study
-    from fgsam.comparison.times import accuracy_at_equal_gradients, accuracy_at_equal_seconds, read_times
-
-    if not (folder / "grid.yaml").is_file():
-        return
-    results = Results.read(Study.open(folder))
-    columns = ["part", "arm", "share", "budget", "validation accuracy"]
-    budgets = {
-        "gradient evaluations": accuracy_at_equal_gradients(results),
-        "seconds": accuracy_at_equal_seconds(results, read_times(folder)),
-    }
-    for unit, found in budgets.items():
-        rows = [
-            (one.part, one.arm, f"{100 * one.share:.0f} %", f"{one.budget:.3g}", _points(one.val_accuracy))
-            for one in found
-        ]
-        if rows:
-            print(f"Best validation accuracy at equal {unit}; the interval is over class splits.")
-            print_table(columns, rows, numeric=columns[2:])
-
-
-def _points(score: SplitMean | None) -> str | None:
-    return None if score is None else f"{score.mean:.2f} ± {score.half_width:.2f}"

@@ -48,7 +48,6 @@ def distance(first: list[Tensor], second: list[Tensor]) -> float:
     [
         (released.NoDeparture, FGSAMPlus, {"rho": 0.3}),
         (released.NoDeparture, FGSAMPlus, {"rho": 0.3, "lam": 0.4, "alpha": 0.2, "refresh_every": 3}),
-        (released.PerTensor, FGSAMPlus, {"rho": 0.3, "refresh_every": 1}),
         (released.MixedFlatness, FGSAMPlus, {"rho": 0.3, "lam": 0.0}),
         (released.MixedFlatness, FGSAMPlus, {"rho": 0.3, "alpha": 0.0}),
         (released.NoTopology, FGSAMPlus, {"rho": 0.3, "lam": 0.0}),
@@ -59,6 +58,31 @@ def distance(first: list[Tensor], second: list[Tensor]) -> float:
 )
 def test_a_departure_without_effect_gives_the_paper_s_step(rule, own, options):
     assert distance(weights_after(rule, **options), weights_after(own, **options)) < 1e-13
+
+
+def test_with_one_tensor_lengths_and_projections_are_the_same_tensor_by_tensor():
+    def weight_after(rule: type) -> Tensor:
+        weight = torch.tensor([[0.5, -0.2, 0.1]], dtype=torch.float64, requires_grad=True)
+        optimizer = rule([weight], torch.optim.SGD, lr=0.5, rho=0.3)
+        for _ in range(6):
+            optimizer.step(lambda: ((MIX @ X @ weight.T) ** 4).mean(), lambda: ((X @ weight.T - 1) ** 2).mean())
+        return weight.detach()
+
+    assert distance([weight_after(released.PerTensor)], [weight_after(FGSAMPlus)]) < 1e-13
+
+
+class AllAtOnce(released.NoDeparture):
+    is_per_tensor, is_mixed, has_topology = True, True, False
+
+
+def test_all_departures_of_the_update_are_the_form_of_the_code_at_twice_the_length():
+    found = weights_after(AllAtOnce, rho=0.3, lam=1.0)
+    net = Net()
+    optimizer = FGSAMPlus(net, torch.optim.SGD, lr=1.0, rho=0.3, lam=0.5, form="code")
+    for _ in range(6):
+        optimizer.step(lambda: net.losses(MIX), lambda: net.losses(None))
+    # The form adds 1e-8 to lengths.
+    assert distance(found, [param.detach() for param in net.parameters()]) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["PerTensor", "MixedFlatness", "NoTopology", "ScorerHeld"])

@@ -66,6 +66,7 @@ class ArmTime:
 
 
 Times = Sequence[ArmTime]
+"""What ``measure_times`` found."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def measure_times(
     return tuple(found)
 
 
-def write_times(folder: Path, times: Sequence[ArmTime]) -> None:
+def write_times(folder: Path, times: Times) -> None:
     """Write ``times.json`` into the folder of a study, in place of an earlier one.
 
     Raises:
@@ -191,18 +192,22 @@ def accuracy_at_equal_gradients(results: Results, shares: Sequence[float] = SHAR
         ValueError: If a share is out of range.
     """
     prices: dict[tuple[str, str, int], float | None] = {}
+    told: set[str] = set()
 
     def price(part: str, arm: str, record: Record) -> float | None:
         key = part, arm, record.cell.trial
         if key not in prices:
             prices[key] = _price(results.grid, record)
+        if prices[key] is None and arm not in told:
+            told.add(arm)
+            logger.warning("Gradients of '%s' are not counted: its rule wants more than a plain module", arm)
         return prices[key]
 
     return _at_equal_budgets(results, price, shares)
 
 
 def accuracy_at_equal_seconds(
-    results: Results, times: Sequence[ArmTime], shares: Sequence[float] = SHARES
+    results: Results, times: Times, shares: Sequence[float] = SHARES
 ) -> tuple[BudgetScore, ...]:
     """Compare the trained arms after equal time, by their validation accuracy.
 
@@ -302,8 +307,8 @@ def _price(grid: Grid, record: Record) -> float | None:
     is_episode = isinstance(job.config, FewShotConfig) and isinstance(num_queries, int)
     try:
         return gradients_per_step(job.config, job.objects, num_queries if is_episode else 10**6)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        logger.warning("No gradients of '%s' are counted: %s", record.cell.arm, error)
+    except Exception as error:  # a user's rule may fail in any way
+        logger.debug("No gradients of '%s' are counted: %s", record.cell.arm, error)
         return None
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -17,15 +18,20 @@ def entry_sections(models: Mapping[str, type[Section]]) -> dict[str, type[EntryS
     return {section: model for section, model in models.items() if issubclass(model, EntrySection)}
 
 
-@lru_cache(maxsize=512)
 def entry_model(base: type[EntrySection], name: str, entry: Any) -> type[EntrySection]:
-    """Make the config model of one registry entry from its signature; once, since that takes milliseconds.
+    """Make the config model of one registry entry from its signature.
 
     Args:
         base: Model of the section that names the entry.
         name: The entry's name.
         entry: The class or function itself.
     """
+    signature = str(inspect.signature(entry))
+    is_hashable = isinstance(entry, Hashable)
+    return _built_once(base, name, entry, signature) if is_hashable else _built(base, name, entry)
+
+
+def _built(base: type[EntrySection], name: str, entry: Any) -> type[EntrySection]:
     options = _options_of(base, entry)
     is_open = options.is_open and name not in base.table
     fields: dict[str, Any] = {
@@ -49,6 +55,11 @@ def entry_model(base: type[EntrySection], name: str, entry: Any) -> type[EntrySe
 
 
 @lru_cache(maxsize=512)
+def _built_once(base: type[EntrySection], name: str, entry: Any, signature: str) -> type[EntrySection]:
+    """Keep models, which take milliseconds; another signature of the same entry is another model."""
+    return _built(base, name, entry)
+
+
 def _options_of(base: type[EntrySection], entry: Any) -> Options:
     return read_options(entry, getattr(entry, "num_given", base.num_given))
 

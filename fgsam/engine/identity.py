@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Mapping
 from types import CellType, FunctionType
 from typing import Any
@@ -87,15 +88,26 @@ def _text(value: Any, depth: int) -> str:
 
 
 def _class(kind: type[Any]) -> str:
-    return entry_label(kind) if kind.__module__.partition(".")[0] in _OF_VERSIONS else _source(kind)
+    return entry_label(kind) if _package(kind) in _OF_VERSIONS else _source(kind)
 
 
 def _source(entry: Any) -> str:
+    """Return the source text of a class with that of the foreign classes that it inherits from, or of a function."""
     named = entry if hasattr(entry, "__qualname__") else type(entry)
+    bases = named.__mro__[1:] if isinstance(named, type) else ()
+    known = {*_OF_VERSIONS, *sys.stdlib_module_names}
+    return "".join(map(_own_source, [named, *(base for base in bases if _package(base) not in known)]))
+
+
+def _package(kind: type[Any]) -> str:
+    return kind.__module__.partition(".")[0]
+
+
+def _own_source(named: Any) -> str:
     try:
         return inspect.getsource(named)
     except (OSError, TypeError):  # typed at a prompt, or compiled
-        return entry_label(entry)
+        return entry_label(named)
 
 
 def _digest(text: str) -> str:

@@ -26,8 +26,8 @@ class FGSAM(SharpnessAware):
               g_{gnn} / \lVert g_{gnn} \rVert)\big), \quad g_{gnn} = \nabla L_{gnn}(w)
 
     ``form="code"`` weighs the two gradients as the released code does, ``(1 - lam)`` and ``lam``; under Adam its
-    ``lam = 0.5`` differs from the paper's ``lam = 1`` only through epsilon. The released code also took the GNN
-    gradient at a mixture of old and new weights; that is a bug, and neither form has it.
+    ``lam = 0.5`` differs from the paper's ``lam = 1`` only through epsilon and weight decay. The released code also
+    took the GNN gradient at a mixture of old and new weights; that is a bug, and neither form has it.
 
     Cost: one GNN and one peer pass, forward and backward; the GNN gradient of the ascent is stored and added.
     State: none that lasts; a copy of the weights during the peer pass.

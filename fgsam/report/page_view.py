@@ -189,8 +189,8 @@ class View:
         return [
             f"What counts is one value for each {unit}: the mean over its test {tested}, then over its seeds. In the "
             f"small pictures each dot is one {unit}, and the line below is the 95 % interval of their mean; on an axis "
-            f"of differences the band marks {margin} points to either side of zero. Every number opens the list of its "
-            "runs.",
+            f"of differences the band marks {margin} points to either side of zero. Every number but a measured "
+            "time opens the list of its runs.",
             "A verdict is a word about one hypothesis that was written into the grid before any run. The p-values of "
             "all hypotheses are adjusted together by Holm's method. The first of these that is true gives the word:",
         ]
@@ -254,8 +254,8 @@ class View:
         if isinstance(key, float) and not math.isfinite(key):
             key = None
         text = column.text(value)
-        is_free = column.heading in NAMES or table in MEASURED or value in (None, "")
-        runs = () if is_free else self._runs_of(table, column, line)
+        has_runs = column.heading not in NAMES and table not in MEASURED and value not in (None, "")
+        runs = self._runs_of(table, column, line) if has_runs else ()
         return Entry(text, key, runs, text.replace(",", " ").split()[0] if column.heading == "verdict" else None)
 
     def _runs_of(self, table: str, column: Column, line: _Line) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -370,6 +371,23 @@ def test_the_model_of_an_entry_rejects_other_keys():
     model = entry_model(EncoderConfig, "own", OwnNet)
     with pytest.raises(ValueError, match="Extra inputs"):
         model(width=3, hidden=4)
+
+
+def test_an_entry_that_changed_in_place_has_a_new_model(monkeypatch: pytest.MonkeyPatch):
+    assert entry_model(EncoderConfig, "own", OwnNet) is entry_model(EncoderConfig, "own", OwnNet)
+
+    def changed(self, num_features: int, *, depth: int = 2): ...
+
+    monkeypatch.setattr(OwnNet, "__init__", changed)
+    assert entry_model(EncoderConfig, "own", OwnNet)(depth=3).options == {"depth": 3}
+
+
+def test_an_entry_without_a_hash_has_a_model():
+    @dataclass
+    class Maker:
+        def __call__(self, num_features: int, *, depth: int = 2): ...
+
+    assert entry_model(EncoderConfig, "own", Maker()).option_names == ("depth",)
 
 
 def test_a_given_object_needs_no_table():

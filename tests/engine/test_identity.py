@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch_geometric.nn import GAT, GCN, PNAConv
 
-from fgsam.engine.identity import module_digest
+from fgsam.engine import identity
+from fgsam.engine.identity import module_digest, source_digest
 from fgsam.nn.module import ModuleEncoder
 
 
@@ -55,6 +56,18 @@ class Own(nn.Linear):
 def test_whatever_a_module_computes_with_enters(first, second):
     assert digest(first) == digest(first)
     assert digest(first) != digest(second)
+
+
+class Child(Own):
+    """Nothing of its own."""
+
+
+def test_the_source_of_a_foreign_base_enters(monkeypatch):
+    before = source_digest(Child)
+    text = identity._own_source
+    monkeypatch.setattr(identity, "_own_source", lambda named: text(named) + "# changed" * (named is Own))
+    assert source_digest(Child) != before
+    assert source_digest(Buffered) == source_digest(Buffered)
 
 
 def net():

@@ -21,6 +21,11 @@ def test_without_the_time_of_the_reference_there_is_no_ratio():
     assert row == ("cora", "gpn/sam", 7.0, 6.5, 8.0, None)
 
 
+def test_times_of_other_grids_in_the_folder_are_not_shown():
+    times = [ArmTime("nell", "gpn/adam", 4.0, 3.0, 6.0, {}), ArmTime("cora", "maml/adam", 7.0, 6.5, 8.0, {})]
+    assert times_table(made_results(lambda *cell: 60.0), times).rows == ()
+
+
 def test_budgets_of_gradients_and_seconds_are_rows_of_one_table(tmp_path):
     results = logged(tmp_path, LOOKS)
     table = budgets_table(results, TIMES)
