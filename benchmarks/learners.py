@@ -121,8 +121,9 @@ and one seed; floors on smoothed features have {SMOOTHINGS["num_trials"]} settin
 The unit is the class split: the mean over splits of the mean over test episodes, ± the half-width of the 95 % t
 interval over splits; differences are paired by split. Intervals are not corrected for the number of learners.
 Estimand: this graph, over random class splits. An arm that takes longer may have fewer of them, is compared on those
-alone, and shows nothing where there is one. Two modes are kept apart: each query is classified alone, or the queries
-of an episode together. The best floor of a mode is the one with the best mean here, which favours the floors.
+alone, and shows nothing where there is one; "lost" are those where its loss became infinite.
+Two modes are kept apart: each query is classified alone, or the queries of an episode together. The best floor of a
+mode is the one with the best mean here, which favours the floors.
 `ceiling` has seen the labels of the test classes, `mlp` no edge at all, `peer_mlp` none while it was trained. Times
 are medians beside other work."""
     ]
@@ -152,7 +153,9 @@ def _section(rows: list[Row]) -> list[str]:
         gap = "" if (method, optimizer) == best else paired_difference(found, floors[best])
         to_adam = paired_difference(found, scores.get((method, "adam"), {})) if optimizer not in ("-", "adam") else ""
         ms = np.median([row["ms_per_episode"] for row in arms[method, optimizer].values() if "ms_per_episode" in row])
-        figures = [spread(list(found.values())), gap, to_adam, len(found), f"{ms:.1f}"]
+        num_lost = len(arms[method, optimizer]) - len(found)
+        count = f"{len(found)}, {num_lost} lost" if num_lost else len(found)
+        figures = [spread(list(found.values())), gap, to_adam, count, f"{ms:.1f}"]
         lines.append(f"| {method} | {optimizer} | {' | '.join(map(str, figures))} |")
     return lines
 

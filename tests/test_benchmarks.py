@@ -139,7 +139,7 @@ def test_the_page_of_learners_pairs_by_split_and_keeps_modes_apart():
     lines = learners_page(rows, "command").splitlines()
     assert [line for line in lines if line.startswith("Best")] == ["Best floor: `sgc_lr`.", "Best floor: `sgc_kmeans`."]
     # With two splits the interval is t(0.975, 1) = 12.706 times half the distance.
-    assert "| protonet | fgsam_plus | 68.0 ± 76.2 | -12.0 ± 76.2 | +3.0 ± 12.7 | 2 | 2.0 |" in lines
+    assert "| protonet | fgsam_plus | 68.0 ± 76.2 | -12.0 ± 76.2 | +3.0 ± 12.7 | 2, 1 lost | 2.0 |" in lines
     assert "| sgc_kmeans | - | 90.0 ± 0.0 |  |  | 3 | 2.0 |" in lines
 
 
