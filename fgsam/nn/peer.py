@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from fgsam.nn.reach import reach
 
 _NUM_ROWS = 64
 _PATH_LENGTH = 8
+_NUM_SIGNS = 4
+"""Signs of the weights that are tried before a parameter counts as one that nothing moves."""
 
 _IDENTITY = ("GCNConv", "SGConv", "SSGConv", "APPNP", "ClusterGCNConv", "GCN2Conv", "MixHopConv", "EGConv", "PDNConv")
 _ATTENTION = ("GATConv", "GATv2Conv", "SuperGATConv", "AGNNConv", "FeaStConv")
@@ -137,9 +140,10 @@ def peer_report(
     if any(_class_in(part, tuple(_NOT_TO_BE_RUN)) for part in parts.values()):
         return PeerReport(tuple(_judge(name, part, (), None, ()) for name, part in parts.items()), ())
     peer = _peer_field(module, width)
-    dead = _without_gradient(module, peer, forward) - _without_gradient(
-        module, path_field(width, _PATH_LENGTH, like=module), forward
-    )
+    path = path_field(width, _PATH_LENGTH, like=module)
+    # Of few neighbours and these weights attention may not depend on a parameter that moves it with others.
+    never = set.intersection(*(_without_gradient(module, path, forward, signs) for signs in range(_NUM_SIGNS)))
+    dead = _without_gradient(module, peer, forward) - never
     messages = _count_messages(module, peer, forward)
     coupled = _coupled(module, width, forward)
     layers = [_judge(name, part, _own(dead, name, names), messages.get(name), coupled) for name, part in parts.items()]
@@ -225,9 +229,20 @@ def _own(dead: set[str], name: str, names: list[str]) -> tuple[str, ...]:
     return tuple(mine)
 
 
-def _without_gradient(module: nn.Module, field: Field, forward: FieldForward | None) -> set[str]:
-    """Name the parameters that a random loss on the field does not move."""
+def _without_gradient(
+    module: nn.Module, field: Field, forward: FieldForward | None, signs: int | None = None
+) -> set[str]:
+    """Name the parameters that a random loss on the field does not move.
+
+    Args:
+        module: It is copied.
+        field: Where it runs.
+        forward: Calls it.
+        signs: Seed by which the entries of weights change their signs; 0 and None for none.
+    """
     copied = fresh_copy(module, field, is_training=False, forward=forward)
+    if signs:
+        _flip(copied, torch.Generator().manual_seed(signs))
     named = {name: value for name, value in copied.named_parameters() if value.requires_grad}
     rows = seeded_rows(copied, field, forward)
     if not rows.requires_grad:
@@ -235,9 +250,18 @@ def _without_gradient(module: nn.Module, field: Field, forward: FieldForward | N
     noise = torch.randn(rows.shape, generator=torch.Generator().manual_seed(1)).to(rows)
     gradients = torch.autograd.grad((rows * noise).sum(), list(named.values()), allow_unused=True)
     sizes = [0.0 if gradient is None else float(gradient.abs().max()) for gradient in gradients]
+    if signs and not all(map(math.isfinite, sizes)):
+        return set(named)  # a module that needs its signs tells nothing without them
     # A softmax over one neighbour may leave rounding errors where the gradient is zero.
     smallest = 100 * torch.finfo(rows.dtype).eps * max(sizes, default=0.0)
     return {name for name, size in zip(named, sizes, strict=True) if size <= smallest}
+
+
+def _flip(module: nn.Module, rng: torch.Generator) -> None:
+    """Change the sign of about half of the entries of the weights."""
+    with torch.no_grad():
+        for param in module.parameters():
+            param.mul_(torch.randint(0, 2, param.shape, generator=rng).mul_(2).sub_(1).to(param))
 
 
 def _count_messages(module: nn.Module, field: Field, forward: FieldForward | None) -> dict[str, int]:

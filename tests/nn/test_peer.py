@@ -143,6 +143,28 @@ def test_the_report_prints_as_a_table():
     assert "graph's term of the gradient alone" in lines[1]
 
 
+@pytest.mark.parametrize("seed", [45, *range(10)])
+def test_what_is_dead_does_not_depend_on_the_weights(seed):
+    # With those of seed 45 no node of the path tells att_dst of the second layer apart from a constant.
+    torch.manual_seed(seed)
+    report = peer_report(pyg.GAT(F, 16, num_layers=2, out_channels=4))
+    assert [layer.dead for layer in report.layers] == [("att_dst", "att_src")] * 2
+
+
+def test_a_module_that_needs_the_signs_of_its_weights_is_reported():
+    class Roots(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.scale = pyg.GCNConv(F, 4), nn.Parameter(torch.full((4,), 2.0))
+
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            return self.conv(x, edge_index) * self.scale.sqrt()
+
+    report = peer_report(Roots(), F)
+    assert report.is_defined
+    assert report.layers[0].dead == ()
+
+
 def test_a_wrapped_module_is_reported_by_its_layers_and_knows_its_width():
     report = peer_report(ModuleEncoder(pyg.GIN(F, 8, 2), F))
     assert [layer.name for layer in report.layers] == ["module.convs.0", "module.convs.1"]
