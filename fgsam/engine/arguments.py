@@ -96,7 +96,7 @@ def sectioned(
 
     Example:
         >>> sectioned({"n_way": 2, "rho": 0.1, "train": {"seed": 1}}, {"optimizer": "sam"})
-        {'train': {'seed': 1}, 'optimizer': {'rho': 0.1}, 'episode': {'n_way': 2}}
+        {'train': {'seed': 1}, 'episode': {'n_way': 2}, 'optimizer': {'rho': 0.1}}
     """
     found = {section: dict(part) for section, part in options.items() if section in SECTIONS}
     single = {key: value for key, value in options.items() if key not in found}
