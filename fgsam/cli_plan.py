@@ -40,17 +40,16 @@ def time(
     """Time the training steps of all arms in turns, in one process; nothing else measures speed."""
     from fgsam.comparison.results import Results
     from fgsam.comparison.times import measure_times, write_times
-    from fgsam.report.comparison import Comparison
     from fgsam.report.time_tables import TIME_TABLES
 
     study = study_of(grid, folder)
     with shown_log():
         times = measure_times(study.grid, num_blocks=blocks, on_part=lambda part: say(f"Timing {part.label}"))
     write_times(study.folder, times)
-    found = Comparison(Results.read(study), times)
-    for kind in TIME_TABLES:
-        if found.tables[kind].rows:
-            print(found.table(kind))
+    results = Results.read(study)
+    for table in (make(results, times) for make in TIME_TABLES.values()):
+        if table.rows:
+            print(table.markdown())
 
 
 def tune(
