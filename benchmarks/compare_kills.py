@@ -24,6 +24,9 @@ from typing import Any
 
 from benchmarks.harness import command_line
 from benchmarks.study import publish
+from fgsam.comparison.results import Results
+from fgsam.comparison.study import Study
+from fgsam.report.comparison import Comparison
 
 QUICK_GRID = """\
 title: Quick
@@ -120,15 +123,14 @@ def disturbed(
             launcher = Launcher(grid, folder, *options)
     if launcher.is_working():
         launcher.process.communicate()
-    Launcher(grid, folder, "--retry-failed", *options).finish()  # a run may have lost its worker three times
+    Launcher(grid, folder, "--retry-failed", "--executor", "inline").finish()  # runs that lost three workers
     return killed, ended
 
 
-def tables_of(folder: Path, out: Path) -> dict[str, bytes]:
-    """Write the report of a folder, and return its tables and the results of its runs."""
-    command = [sys.executable, "-m", "fgsam", "report", str(folder), "-o", str(out)]
-    subprocess.run(command, check=True, capture_output=True)
-    found = {path.name: path.read_bytes() for path in sorted(out.rglob("*.csv"))}
+def tables_of(folder: Path) -> dict[str, bytes]:
+    """Return all tables of a folder, and the results of its runs."""
+    tables = Comparison(Results.read(Study.open(folder))).tables
+    found = {name: table.render("csv").encode() for name, table in tables.items()}
     for path in sorted((folder / "runs").glob("*/result.json")):
         found[path.parent.name] = json.dumps(json.loads(path.read_text())["results"], sort_keys=True).encode()
     return found
@@ -140,24 +142,24 @@ def measure(
     """Return for each promise whether it held, and how often it was put to the test."""
     rng = random.Random(seed)
     Launcher(grid, place / "whole").finish()
-    whole = tables_of(place / "whole", place / "whole_report")
+    whole = tables_of(place / "whole")
     num_runs = len(list((place / "whole" / "runs").glob("*/result.json")))
     print(f"undisturbed: {num_runs} runs", flush=True)
 
     killed, ended = disturbed(grid, place / "killed", kills=kills, launchers=launchers, rng=rng)
-    is_same = tables_of(place / "killed", place / "killed_report") == whole
+    is_same = tables_of(place / "killed") == whole
     found = {"workers": (is_same, killed), "launchers": (is_same, ended)}
     print(f"killed {killed} workers, {ended} launchers: {_told(is_same)}", flush=True)
 
     pair = [Launcher(grid, place / "pair") for _ in range(2)]
     for launcher in pair:
         launcher.finish()
-    is_same = tables_of(place / "pair", place / "pair_report") == whole
+    is_same = tables_of(place / "pair") == whole
     found["two at once"] = (is_same, 1)
     print(f"two launchers: {_told(is_same)}", flush=True)
 
     killed, _ = disturbed(grid, place / "dask", kills=dask_kills, launchers=0, rng=rng, options=("--executor", "dask"))
-    is_same = tables_of(place / "dask", place / "dask_report") == whole
+    is_same = tables_of(place / "dask") == whole
     found["dask"] = (is_same, killed)
     print(f"killed {killed} Dask workers: {_told(is_same)}", flush=True)
     return found

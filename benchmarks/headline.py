@@ -121,7 +121,7 @@ def _found(name: str, folder: Path, arguments: argparse.Namespace) -> Comparison
         found = run_grid(grid, folder, executor=executor, progress="none" if arguments.quick else "auto")
     if pack is not None and not arguments.finished:
         make_folder(pack.parent)
-        pack_study(folder, pack, weights=False)
+        pack_study(folder, pack, weights=False, losses=False)
     return found
 
 

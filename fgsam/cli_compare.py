@@ -94,11 +94,12 @@ def pack_runs(
     folder: RunsFolder,
     out: Annotated[str, typer.Option("--out", "-o", help="The file.")],
     weights: Annotated[bool, typer.Option(help="Take the tested weights along.")] = True,
+    losses: Annotated[bool, typer.Option(help="Take the loss of every step along.")] = True,
 ) -> None:
     """Pack the finished runs of a comparison, for 'fgsam compare --resume-from' elsewhere."""
     from fgsam.comparison.move import pack_study
 
-    number = pack_study(folder, out, weights=weights)
+    number = pack_study(folder, out, weights=weights, losses=losses)
     print(f"Packed {number} runs into {out} ({Path(out).stat().st_size:,} bytes)")
 
 

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fgsam.comparison.sealed import read_sealed, write_sealed
 from fgsam.comparison.study import read_state
+from fgsam.comparison.times import FILE as TIMES
+from fgsam.comparison.times import read_times
 from fgsam.engine.record import RESULTS_VERSION, RunDirectory, make_folder
 from fgsam.files import write_atomically
 
-FORMAT = "fgsam study pack 1"
+FORMAT = "fgsam study pack 2"
 
 _WAY_OUT = "Take another copy, or pack the study again."
 _RUN_FILES = ("config.yaml", "log.jsonl", "weights.fgsam", "result.json")
 """In the order of their writing: a run is finished where the last of them lies."""
 # The only places that anything is written to: no other name gets out of the folder, or into somebody's way.
 _PLACES = re.compile(
-    r"grid\.yaml|cells/[0-9a-f]{16}\.json|runs/\w[\w-]*/(" + "|".join(map(re.escape, _RUN_FILES)) + ")"
+    r"grid\.yaml|times\.json|cells/[0-9a-f]{16}\.json|runs/\w[\w-]*/(" + "|".join(map(re.escape, _RUN_FILES)) + ")"
 )
 
 
@@ -34,15 +39,18 @@ class Unpacked:
     kept: tuple[str, ...]
 
 
-def pack_study(folder: str | Path, file: str | Path, *, weights: bool = True) -> int:
+def pack_study(folder: str | Path, file: str | Path, *, weights: bool = True, losses: bool = True) -> int:
     """Write the finished runs of a study to one file, while others may still be under way.
 
-    Runs that have failed are left out, as are banks and checkpoints, which are made again from their seeds.
+    Measured times go along. Runs that have failed are left out, as are banks and checkpoints, which are made again from
+    their seeds.
 
     Args:
         folder: Of the study; nothing in it is changed.
         file: Where to write; npz.
         weights: Whether the tested weights go along. Without them a run counts as done, but cannot predict.
+        losses: Whether the loss of every step goes along. Without it logs hold the validations alone, which is all that
+            tables and figures take from them.
 
     Returns:
         Number of runs that were packed.
@@ -56,12 +64,17 @@ def pack_study(folder: str | Path, file: str | Path, *, weights: bool = True) ->
     runs = {key: state.run for key, state in states.items() if state is not None and state.run is not None}
     if not runs:
         raise ValueError(f"Expected '{folder}' to hold finished runs of a comparison (there are none).")
-    paths = [Path("grid.yaml"), *(Path("cells") / f"{key}.json" for key in runs)]
+    paths = [Path("grid.yaml"), Path(TIMES), *(Path("cells") / f"{key}.json" for key in runs)]
     for run in sorted(set(runs.values())):
         _check_run(folder / "runs" / run)
         paths += [Path("runs") / run / name for name in _RUN_FILES if weights or name != "weights.fgsam"]
     contents = {path.as_posix(): (folder / path).read_bytes() for path in paths if (folder / path).is_file()}
-    write_sealed(file, FORMAT, {name: np.frombuffer(content, np.uint8) for name, content in contents.items()})
+    if not losses:
+        contents = {
+            name: _without_losses(content) if name.endswith("/log.jsonl") else content
+            for name, content in contents.items()
+        }
+    write_sealed(file, FORMAT, _joined(contents))
     return len(set(runs.values()))
 
 
@@ -80,24 +93,51 @@ def unpack_study(file: str | Path, folder: str | Path) -> Unpacked:
         ValueError: If the file is no study pack that this version can read, was cut off, changed or damaged, or holds
             something else than runs.
     """
-    arrays, _ = read_sealed(file, FORMAT, way_out=_WAY_OUT)
-    strange = sorted(name for name, values in arrays.items() if not _PLACES.fullmatch(name) or values.dtype != np.uint8)
+    contents = _divided(read_sealed(file, FORMAT, way_out=_WAY_OUT)[0], file)
+    strange = sorted(name for name in contents if not _PLACES.fullmatch(name))
     if strange:
         raise ValueError(
             f"Expected '{file}' to hold files of a study and nothing else (got '{strange[0]}'). {_WAY_OUT}"
         )
-    contents = {name: values.tobytes() for name, values in arrays.items()}
     runs = _checked(contents, file)
     folder = Path(folder)
     make_folder(folder / "cells")
-    if "grid.yaml" in contents and not (folder / "grid.yaml").is_file():
-        write_atomically(folder / "grid.yaml", contents["grid.yaml"])
+    for name in ("grid.yaml", TIMES):
+        if name in contents and not (folder / name).is_file():
+            write_atomically(folder / name, contents[name])
     added = tuple(run for run in sorted(set(runs.values())) if _add(RunDirectory(folder / "runs" / run), contents))
     for key in runs:
         state = read_state(folder, key)
         if state is None or not state.is_finished:
             write_atomically(folder / "cells" / f"{key}.json", contents[f"cells/{key}.json"])
     return Unpacked(added, tuple(sorted({*runs.values()} - {*added})))
+
+
+def _without_losses(log: bytes) -> bytes:
+    return b"".join(line for line in log.splitlines(keepends=True) if "loss" not in json.loads(line))
+
+
+def _joined(contents: Mapping[str, bytes]) -> dict[str, NDArray[np.generic]]:
+    """Put files of one kind behind each other: they are much alike, and take a fifth of the room when compressed."""
+    names = sorted(contents, key=lambda name: (name.rpartition("/")[2], name))
+    return {
+        "names": np.array(names),
+        "sizes": np.array([len(contents[name]) for name in names]),
+        "content": np.frombuffer(b"".join(contents[name] for name in names), np.uint8),
+    }
+
+
+def _divided(arrays: Mapping[str, NDArray[Any]], file: str | Path) -> dict[str, bytes]:
+    """Undo ``_joined``."""
+    kinds = {name: values.dtype.kind for name, values in arrays.items()}
+    if kinds != {"names": "U", "sizes": "i", "content": "u"} or any(values.ndim != 1 for values in arrays.values()):
+        raise ValueError(f"Expected '{file}' to hold names, sizes and content of files. {_WAY_OUT}")
+    names, sizes, content = (arrays[name] for name in ("names", "sizes", "content"))
+    if len(names) != len(sizes) or (sizes < 0).any() or sizes.sum() != content.nbytes:
+        raise ValueError(f"Expected '{file}' to hold {len(sizes)} files of the sizes it names. {_WAY_OUT}")
+    ends = np.cumsum(sizes)
+    joined = content.tobytes()
+    return {str(name): joined[end - size : end] for name, size, end in zip(names, sizes, ends, strict=True)}
 
 
 def _add(files: RunDirectory, contents: Mapping[str, bytes]) -> bool:
@@ -125,6 +165,7 @@ def _checked(contents: Mapping[str, bytes], file: str | Path) -> dict[str, str]:
             states = {key: read_state(folder, key) for key in cells}
             for run in sorted({name.split("/")[1] for name in contents if name.startswith("runs/")}):
                 _check_run(folder / "runs" / run)
+            read_times(folder)
         except (ValueError, KeyError, TypeError) as error:
             told = str(error).replace(f"{folder}/", "")
             raise ValueError(f"Expected whole runs of this version in '{file}'. {told} {_WAY_OUT}") from error

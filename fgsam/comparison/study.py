@@ -70,7 +70,8 @@ class Study:
     """The runs of a grid in a folder.
 
     ``grid.yaml`` is the grid as it was last asked for, ``runs`` holds the run directories, and ``cells`` a small file
-    for every run that is over. A run is held by a lock while it is under way, so that launchers can share the folder.
+    for every run that is over. A run is held by a lock while it is under way, so that launchers can share the folder;
+    its checkpoint goes when it is finished, the tested weights stay.
 
     Args:
         folder: Made when something is run.
@@ -210,6 +211,7 @@ def _run(task: Task, *, keep_failed: bool) -> State | Postponed:
         try:
             run = execute(config_of(task), progress="none", **task.objects)
             state = State(run.directory.name, None, run.timing["seconds"], run.val_accuracy)
+            RunDirectory(run.directory).checkpoint.unlink(missing_ok=True)  # there may be thousands of them
         except Interrupted:
             raise
         except Exception as error:

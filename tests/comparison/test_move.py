@@ -11,7 +11,9 @@ from fgsam.comparison.move import FORMAT, pack_study, unpack_study
 from fgsam.comparison.results import Results
 from fgsam.comparison.sealed import read_sealed, write_sealed
 from fgsam.comparison.study import State, Study, read_state, write_state
+from fgsam.comparison.times import ArmTime, read_times, write_times
 from fgsam.engine.record import content_hash
+from fgsam.report.comparison import Comparison
 from tests.comparison.grids import small_grid
 
 
@@ -46,10 +48,18 @@ def file(half, tmp_path_factory):
     return path
 
 
+def arrays_of(file):
+    return read_sealed(file, FORMAT, way_out="")[0]
+
+
 def repacked(file, path, change):
-    arrays, _ = read_sealed(file, FORMAT, way_out="")
-    contents = change({name: values.tobytes() for name, values in arrays.items()})
-    write_sealed(path, FORMAT, {name: np.frombuffer(content, np.uint8) for name, content in contents.items()})
+    arrays = arrays_of(file)
+    ends = np.cumsum(arrays["sizes"]).tolist()
+    parts = [part.tobytes() for part in np.split(arrays["content"], ends[:-1])]
+    contents = change(dict(zip(arrays["names"].tolist(), parts, strict=True)))
+    joined = np.frombuffer(b"".join(contents.values()), np.uint8)
+    sizes = np.array([len(content) for content in contents.values()])
+    write_sealed(path, FORMAT, {"names": np.array(list(contents)), "sizes": sizes, "content": joined})
     return path
 
 
@@ -82,6 +92,55 @@ def test_weights_can_stay_behind(half, file, tmp_path):
     unpack_study(tmp_path / "light.npz", tmp_path / "study")
     assert not list((tmp_path / "study").glob("runs/*/weights.fgsam"))
     assert sum(Study(tmp_path / "study", small_grid()).state(cell) is not None for cell in small_grid().cells()) == 4
+
+
+def test_losses_can_stay_behind_and_validations_do_not(done, tmp_path):
+    for losses, name in ((True, "all.npz"), (False, "light.npz")):
+        pack_study(done.folder, tmp_path / name, weights=False, losses=losses)
+    assert (tmp_path / "light.npz").stat().st_size < (tmp_path / "all.npz").stat().st_size
+    unpack_study(tmp_path / "light.npz", tmp_path / "study")
+    study = Study(tmp_path / "study", small_grid())
+    logs = sorted(done.folder.glob("runs/*/log.jsonl"))
+    assert logs
+    for log in logs:
+        lines = [line for line in log.read_text().splitlines() if "loss" not in json.loads(line)]
+        assert (study.folder / log.relative_to(done.folder)).read_text().splitlines() == lines != []
+    assert results_of(study) == results_of(done)
+    tables = [Comparison(Results.read(one)).table("budgets") for one in (done, study)]
+    assert tables[0] == tables[1]
+
+
+def test_measured_times_go_along_and_those_that_are_there_stay(done, tmp_path):
+    shutil.copytree(done.folder, tmp_path / "timed")
+    times = (ArmTime("tiny", "protonet/adam", 1.0, 0.9, 1.1, {}),)
+    write_times(tmp_path / "timed", times)
+    pack_study(tmp_path / "timed", tmp_path / "file.npz", weights=False)
+    unpack_study(tmp_path / "file.npz", tmp_path / "study")
+    assert read_times(tmp_path / "study") == times
+    write_times(tmp_path / "study", ())
+    unpack_study(tmp_path / "file.npz", tmp_path / "study")
+    assert read_times(tmp_path / "study") == ()
+    bad = repacked(tmp_path / "file.npz", tmp_path / "bad.npz", lambda contents: {**contents, "times.json": b"{}"})
+    with pytest.raises(ValueError, match="to hold times in the format"):
+        unpack_study(bad, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sizes": np.array([3])},
+        {"sizes": np.array([-1, 1])},
+        {"names": np.array([1, 2])},
+        {"content": np.zeros((1, 2), np.uint8)},
+        {"more": np.zeros(1)},
+    ],
+)
+def test_arrays_that_do_not_belong_together_are_refused(file, tmp_path, changes):
+    write_sealed(tmp_path / "bad.npz", FORMAT, {**arrays_of(file), **changes})
+    with pytest.raises(ValueError, match=r"Expected '.*bad.npz' to hold"):
+        unpack_study(tmp_path / "bad.npz", tmp_path / "study")
+    assert not (tmp_path / "study").exists()
 
 
 def test_finished_runs_stay_and_the_others_are_filled_in(done, file, half, tmp_path):
@@ -139,7 +198,7 @@ def test_a_damaged_run_is_not_packed(half, tmp_path):
         "runs/a/lock",
         "cells/0123456789abcdef.lock",
         "cells/../grid.yaml",
-        "times.json",
+        "runs/times.json",
     ],
 )
 def test_other_names_are_refused_before_anything_is_written(file, tmp_path, name):

@@ -44,6 +44,12 @@ def test_every_cell_has_a_finished_run(done):
     assert len(results_of(done)) == 9
 
 
+def test_finished_runs_keep_their_weights_and_no_checkpoint(done):
+    for record in Results.read(done).records.values():
+        trained = {"weights.fgsam", "log.jsonl"} if record.results["is_trained"] else set()
+        assert {path.name for path in record.directory.iterdir()} == {"config.yaml", "lock", "result.json", *trained}
+
+
 def test_finished_runs_are_only_read(done, monkeypatch):
     monkeypatch.setattr("fgsam.engine.run.execute", None)
     assert {state.run for _, state in done.run(Inline())} == set(results_of(done))

@@ -64,8 +64,11 @@ def root(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
 
 
+FEW = {"num_episodes": 10, "train": {"val_episodes": 8}, "evaluate": {"num_episodes": 5}}
+
+
 def trained(root, graph, method, **options):
-    found = tiny_run(root, graph=graph, method=method, optimizer="fgsam_plus", num_episodes=10, **options)
+    found = tiny_run(root, graph=graph, method=method, optimizer="fgsam_plus", **FEW, **options)
     state = load_checkpoint(found.directory / "checkpoint.fgsam")["trainer"]
     losses = [line["loss"] for line in found.history if "loss" in line]
     validations = [line["val_accuracy"] for line in found.history if "val_accuracy" in line]

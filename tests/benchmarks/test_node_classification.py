@@ -1,13 +1,16 @@
-"""The statistics of the study of node classification."""
+"""The quick form of the study of node classification, and its statistics."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from scipy import stats
 
 from benchmarks.node_classification import OPTIMIZERS, chosen_of, difference, holm
+from tests.benchmarks.measure import Measure
 
 
 def arm(*scores: float, test_share: float = 0.5) -> dict[int, dict[str, Any]]:
@@ -57,3 +60,18 @@ def test_settings_are_chosen_on_validation_and_only_whole_splits_count():
     assert found["adam"].keys() == {0}
     assert {name: arm[0]["setting"] for name, arm in found.items()} == dict.fromkeys(OPTIMIZERS, 1) | {"sam": 0}
     assert chosen_of([rows[0] | {"val_score": 0.7}, *rows[1:]])["g"]["adam"][0]["setting"] == 0
+
+
+@pytest.mark.slow
+def test_node_classification_keeps_a_journal_and_measures_times_once(measure: Measure, tmp_path: Path):
+    out = ("--out", str(tmp_path / "out"))
+    study = ("node_classification", "--quick", "--runs", str(tmp_path / "runs"))
+    measure(*study, *out)
+    page = (tmp_path / "out" / "node_classification.md").read_text(encoding="utf-8")
+    assert page.count("| quick | fgsam - ") == 2
+    written = json.loads((tmp_path / "out" / "node_classification.json").read_text(encoding="utf-8"))
+    assert set(written["times"]["quick"]) == {"adam", "sam", "fgsam", "fgsam_plus"}
+    assert {row["split"] for row in written["rows"]} == {0, 1}
+    measure(*study, "--only-finished", *out)
+    again = json.loads((tmp_path / "out" / "node_classification.json").read_text(encoding="utf-8"))
+    assert (again["rows"], again["times"]) == (written["rows"], written["times"])
