@@ -1,8 +1,8 @@
 """The first study: what FGSAM does for a GPN, what its kin do, and what each departure of the released code does.
 
 ``primary`` has four settings an arm, twenty class splits, and three hypotheses that were named before any run:
-``configs/compare/headline.yaml``. The others are exploratory: ``configs/compare/headline_exploratory.yaml``, and the
-departures of ``benchmarks.released`` with the settings of that file. Each is a comparison in a folder of its own, which
+``configs/compare/headline.yaml``. The others are exploratory: ``headline_exploratory.yaml`` and
+``headline_learners.yaml`` beside it, and the departures of ``benchmarks.released`` with their settings. Each is a comparison in a folder of its own, which
 ``fgsam report`` and ``fgsam time`` take too. Runs are never computed twice, so the study can be stopped and continued
 at any time; packs of finished runs count as done.
 
@@ -62,6 +62,7 @@ GRIDS: dict[str, Callable[[], Mapping[str, Any]]] = {
     "exploratory": lambda: written_grid("compare/headline_exploratory"),
     "released_fgsam_plus": lambda: _departures("fgsam_plus", 0.1, PLUS),
     "released_fgsam": lambda: _departures("fgsam", 0.05, FGSAM),
+    "learners": lambda: written_grid("compare/headline_learners"),
 }
 
 QUICK = {
