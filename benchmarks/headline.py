@@ -2,9 +2,9 @@
 
 ``primary`` has four settings an arm, twenty class splits, and three hypotheses that were named before any run:
 ``configs/compare/headline.yaml``. The others are exploratory: ``headline_exploratory.yaml`` and
-``headline_learners.yaml`` beside it, and the departures of ``benchmarks.released`` with their settings. Each is a comparison in a folder of its own, which
-``fgsam report`` and ``fgsam time`` take too. Runs are never computed twice, so the study can be stopped and continued
-at any time; packs of finished runs count as done.
+``headline_learners.yaml`` beside it, and the departures of ``benchmarks.released`` with their settings. Each is a
+comparison in a folder of its own, which ``fgsam report`` and ``fgsam time`` take too. Runs are never computed twice, so
+the study can be stopped and continued at any time; packs of finished runs count as done.
 
     python -m benchmarks headline --runs runs/headline --workers 2 --out docs/results
     python -m benchmarks headline --runs runs/headline --workers 2 --only primary --packs docs/results/headline
