@@ -15,8 +15,9 @@ the study can be stopped and continued at any time; packs of finished runs count
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,11 @@ from fgsam.comparison.results import Results
 from fgsam.comparison.study import Study
 from fgsam.comparison.times import read_times
 from fgsam.engine.record import make_folder
+from fgsam.files import write_atomically
 from fgsam.report.compare import run_grid
 from fgsam.report.comparison import Comparison
+from fgsam.report.drawing import svg
+from fgsam.report.figures import NothingToShowError
 
 RELEASED = "benchmarks.released"
 """Where the rules with one departure each are."""
@@ -56,6 +60,9 @@ RELEASED_GPN = {"name": "gpn", "variant": "fgsam"}
 
 KINDS = ("findings", "scores", "differences", "times", "budgets", "settings", "unfinished")
 """Tables of the page, in their order."""
+
+FIGURES = {"differences": "Differences by class split", "stages": "Milliseconds of a training step by stage"}
+"""Figures of a comparison that claims something, beside the page."""
 
 GRIDS: dict[str, Callable[[], Mapping[str, Any]]] = {
     "primary": lambda: written_grid("compare/headline"),
@@ -83,7 +90,8 @@ def main() -> None:
     arguments = _arguments()
     with tempfile.TemporaryDirectory() as scratch:
         found = {name: _found(name, (arguments.runs or Path(scratch)) / name, arguments) for name in arguments.only}
-    publish(page_of(found, command_line()), arguments.out, "headline.md")
+    figures = {name: [*_figures(name, one, arguments.out)] if arguments.out else [] for name, one in found.items()}
+    publish(page_of(found, figures, command_line()), arguments.out, "headline.md")
 
 
 def grid_named(name: str, *, is_quick: bool) -> Grid:
@@ -126,7 +134,19 @@ def _found(name: str, folder: Path, arguments: argparse.Namespace) -> Comparison
     return found
 
 
-def page_of(found: Mapping[str, Comparison], command: str) -> str:
+def _figures(name: str, comparison: Comparison, out: Path) -> Iterator[str]:
+    """Draw what there are results for, and show it."""
+    if not comparison.results.grid.protocol.hypotheses:
+        return
+    make_folder(out / "headline")
+    for kind, caption in FIGURES.items():
+        with contextlib.suppress(NothingToShowError):
+            drawn = svg(comparison.figure(kind))
+            write_atomically(out / "headline" / f"{name}_{kind}.svg", drawn.encode())
+            yield f"![{caption}](headline/{name}_{kind}.svg)"
+
+
+def page_of(found: Mapping[str, Comparison], figures: Mapping[str, Sequence[str]], command: str) -> str:
     """Write the page: claims first, then what is only exploratory."""
     parts = [
         f"""# The first study
@@ -139,8 +159,8 @@ All arms of a comparison share class splits, initial weights and episodes. Claim
 about these graphs; differences elsewhere are exploratory, with intervals that are not corrected for their number. Every
 arm chooses its setting split by split on its own validation bank, where a comparison has several."""
     ]
-    for comparison in found.values():
-        parts += [f"## {comparison.results.grid.title}", _length(comparison), *_tables(comparison)]
+    for name, comparison in found.items():
+        parts += [f"## {comparison.results.grid.title}", _length(comparison), *figures[name], *_tables(comparison)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -171,7 +191,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=list(GRIDS), choices=list(GRIDS))
     parser.add_argument("--finished", action="store_true", help="compute nothing, report what is there")
     parser.add_argument("--packs", type=Path, help="folder of packed runs, read before and written after")
-    parser.add_argument("--out", type=Path, help="folder for headline.md")
+    parser.add_argument("--out", type=Path, help="folder for headline.md and its figures")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="a tiny generated graph, two splits")
     return parser.parse_args()

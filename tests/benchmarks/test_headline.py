@@ -18,6 +18,8 @@ def test_the_first_study_goes_on_from_a_pack(measure: Measure, tmp_path: Path):
     measure(*pack, "--finished", "--runs", str(tmp_path / "moved"), "--out", str(tmp_path / "second"))
     pages = [(tmp_path / name / "headline.md").read_text().split("\n## FGSAM")[1] for name in ("first", "second")]
     assert pages[0] == pages[1]
+    assert "![Differences by class split](headline/primary_differences.svg)" in pages[0]
+    assert (tmp_path / "second" / "headline" / "primary_differences.svg").is_file()
     assert "Complete: all 38 runs are finished." in pages[0]
     assert "| gpn/fgsam_plus not below gpn/fgsam | mean over all parts | undecided, n = 2" in pages[0]
 
