@@ -1,10 +1,10 @@
 """The first study: what FGSAM does for a GPN, what its kin do, and what each departure of the released code does.
 
 ``primary`` has four settings an arm, twenty class splits, and three hypotheses that were named before any run:
-``configs/compare/headline.yaml``. The others are exploratory: ``headline_exploratory.yaml`` and
-``headline_learners.yaml`` beside it, and the departures of ``benchmarks.released`` with their settings. Each is a
-comparison in a folder of its own, which ``fgsam report`` and ``fgsam time`` take too. Runs are never computed twice, so
-the study can be stopped and continued at any time; packs of finished runs count as done.
+``configs/compare/headline.yaml``. The others are exploratory: ``headline_exploratory.yaml`` beside it, and the
+departures of ``benchmarks.released`` with its settings. Each is a comparison in a folder of its own, which ``fgsam
+report`` and ``fgsam time`` take too. Runs are never computed twice, so the study can be stopped and continued at any
+time; packs of finished runs count as done. Other learners with two optimizers are in the study of ``learners``.
 
     python -m benchmarks headline --runs runs/headline --workers 2 --out docs/results
     python -m benchmarks headline --runs runs/headline --workers 2 --only primary --packs docs/results/headline
@@ -69,7 +69,6 @@ GRIDS: dict[str, Callable[[], Mapping[str, Any]]] = {
     "exploratory": lambda: written_grid("compare/headline_exploratory"),
     "released_fgsam_plus": lambda: _departures("fgsam_plus", 0.1, PLUS),
     "released_fgsam": lambda: _departures("fgsam", 0.05, FGSAM),
-    "learners": lambda: written_grid("compare/headline_learners"),
 }
 
 QUICK = {
@@ -157,7 +156,12 @@ def page_of(found: Mapping[str, Comparison], figures: Mapping[str, Sequence[str]
 
 All arms of a comparison share class splits, initial weights and episodes. Claims are in the first one alone, and are
 about these graphs; differences elsewhere are exploratory, with intervals that are not corrected for their number. Every
-arm chooses its setting split by split on its own validation bank, where a comparison has several."""
+arm chooses its setting split by split on its own validation bank, where a comparison has several.
+
+Cut to about four hours on two cores: short training, one seed, and in all but the first comparison ten class splits,
+fewer test episodes, and two settings an arm or one. MAML and the package's own learner with two optimizers are not
+here but in the studies of [learners](learners.md) and of [the own learner](own_learner.md), with one setting each.
+What it all says: [Does it help?](../optimizers.md#does-it-help)"""
     ]
     for name, comparison in found.items():
         parts += [f"## {comparison.results.grid.title}", _length(comparison), *figures[name], *_tables(comparison)]
@@ -166,12 +170,14 @@ arm chooses its setting split by split on its own validation bank, where a compa
 
 def _length(comparison: Comparison) -> str:
     results = comparison.results
-    train = next(iter(results.grid.jobs.values())).config.train
+    config = next(iter(results.grid.jobs.values())).config
+    train = config.train
     runs = {record.directory: record.timing for record in results.records.values()}
     hours = sum(run["seconds"] for run in runs.values()) / 3600
     return (
         f"At most {train.max_steps} training episodes, validated every {train.val_every}, stopped after "
-        f"{train.patience} validations without improvement. {len(runs)} runs, {hours:.1f} hours of one core."
+        f"{train.patience} validations without improvement; banks of {train.val_episodes} validation and "
+        f"{config.evaluate.num_episodes} test episodes. {len(runs)} runs, {hours:.1f} hours of one core."
     )
 
 

@@ -24,7 +24,7 @@ def test_the_first_study_goes_on_from_a_pack(measure: Measure, tmp_path: Path):
     assert "| gpn/fgsam_plus not below gpn/fgsam | mean over all parts | undecided, n = 2" in pages[0]
 
 
-HEADLINE_SETTINGS = {"primary": 4, "exploratory": 2, "released_fgsam_plus": 1, "released_fgsam": 1, "learners": 2}
+HEADLINE_SETTINGS = {"primary": 4, "exploratory": 2, "released_fgsam_plus": 1, "released_fgsam": 1}
 
 
 @pytest.mark.parametrize("name", list(HEADLINE_GRIDS))
