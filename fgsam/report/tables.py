@@ -185,18 +185,21 @@ def settings_table(results: Results) -> Table:
 
 
 def unfinished_table(results: Results) -> Table:
-    """Runs that failed, by their error, and runs that are not over."""
+    """Runs that failed, by the kind of their error, of which the first is told, and runs that are not over."""
     columns = [Column("part"), Column("arm"), Column("what"), Column("runs", "count"), Column("splits")]
     groups: dict[tuple[str, str, str], list[Cell]] = defaultdict(list)
     for cell, error in results.failed.items():
-        groups[cell.part, cell.arm, f"failed: {error}"].append(cell)
+        groups[cell.part, cell.arm, error.partition(":")[0]].append(cell)
     for cell in results.missing:
         groups[cell.part, cell.arm, "not over"].append(cell)
-    rows: list[list[Value]] = [
-        [*key, len(cells), ", ".join(dict.fromkeys(str(cell.split) for cell in cells))] for key, cells in groups.items()
-    ]
+    rows: list[list[Value]] = []
+    for (part, arm, _), cells in groups.items():
+        error = results.failed.get(cells[0])
+        splits = ", ".join(dict.fromkeys(str(cell.split) for cell in cells))
+        rows.append([part, arm, "not over" if error is None else f"failed: {error}", len(cells), splits])
     heading = f"{results.grid.title}: runs that are not finished"
-    return table_of("unfinished", heading, columns, rows, (words.completeness_note(results),))
+    notes = ("Of errors of one kind the first is told.",) if results.failed else ()
+    return table_of("unfinished", heading, columns, rows, (*notes, words.completeness_note(results)))
 
 
 TABLES: Mapping[str, Callable[[Results], Table]] = {

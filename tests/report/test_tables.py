@@ -188,10 +188,12 @@ def test_chosen_settings_are_listed_by_split():
 
 
 def test_failed_and_missing_runs_are_listed_with_their_error():
-    failed = {Cell(split, "cora", "gpn/sam", 0, 0): "MemoryError: too large" for split in (0, 2)}
+    failed = {Cell(split, "cora", "gpn/sam", 0, 0): f"MemoryError: {split} too large" for split in (0, 2)}
+    failed[Cell(1, "cora", "gpn/sam", 0, 0)] = "OSError: full disk"
     results = made_results(score, failed=failed, missing=[Cell(1, "cora", "gpn/adam", 0, 0)])
     assert unfinished_table(results).rows == (
-        ("cora", "gpn/sam", "failed: MemoryError: too large", 2, "0, 2"),
+        ("cora", "gpn/sam", "failed: MemoryError: 0 too large", 2, "0, 2"),
+        ("cora", "gpn/sam", "failed: OSError: full disk", 1, "1"),
         ("cora", "gpn/adam", "not over", 1, "1"),
     )
 
