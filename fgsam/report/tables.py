@@ -194,9 +194,9 @@ def unfinished_table(results: Results) -> Table:
         groups[cell.part, cell.arm, "not over"].append(cell)
     rows: list[list[Value]] = []
     for (part, arm, _), cells in groups.items():
-        error = results.failed.get(cells[0])
+        first = results.failed.get(cells[0])
         splits = ", ".join(dict.fromkeys(str(cell.split) for cell in cells))
-        rows.append([part, arm, "not over" if error is None else f"failed: {error}", len(cells), splits])
+        rows.append([part, arm, "not over" if first is None else f"failed: {first}", len(cells), splits])
     heading = f"{results.grid.title}: runs that are not finished"
     notes = ("Of errors of one kind the first is told.",) if results.failed else ()
     return table_of("unfinished", heading, columns, rows, (*notes, words.completeness_note(results)))
