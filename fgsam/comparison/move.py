@@ -118,7 +118,7 @@ def _without_losses(log: bytes) -> bytes:
 
 
 def _joined(contents: Mapping[str, bytes]) -> dict[str, NDArray[np.generic]]:
-    """Put files of one kind behind each other: they are much alike, and take a fifth of the room when compressed."""
+    """Put files of one kind behind each other: they are much alike, and take a third of the room when compressed."""
     names = sorted(contents, key=lambda name: (name.rpartition("/")[2], name))
     return {
         "names": np.array(names),
