@@ -15,7 +15,6 @@ time; packs of finished runs count as done. Other learners with two optimizers a
 from __future__ import annotations
 
 import argparse
-import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -36,7 +35,6 @@ from fgsam.files import write_atomically
 from fgsam.report.compare import run_grid
 from fgsam.report.comparison import Comparison
 from fgsam.report.drawing import svg
-from fgsam.report.figures import NothingToShowError
 
 RELEASED = "benchmarks.released"
 """Where the rules with one departure each are."""
@@ -89,7 +87,7 @@ def main() -> None:
     arguments = _arguments()
     with tempfile.TemporaryDirectory() as scratch:
         found = {name: _found(name, (arguments.runs or Path(scratch)) / name, arguments) for name in arguments.only}
-    figures = {name: [*_figures(name, one, arguments.out)] if arguments.out else [] for name, one in found.items()}
+    figures = {name: [*_figures(name, one, arguments.out)] for name, one in found.items()}
     publish(page_of(found, figures, command_line()), arguments.out, "headline.md")
 
 
@@ -133,15 +131,14 @@ def _found(name: str, folder: Path, arguments: argparse.Namespace) -> Comparison
     return found
 
 
-def _figures(name: str, comparison: Comparison, out: Path) -> Iterator[str]:
+def _figures(name: str, comparison: Comparison, out: Path | None) -> Iterator[str]:
     """Draw what there are results for, and show it."""
-    if not comparison.results.grid.protocol.hypotheses:
+    if out is None or not comparison.results.grid.protocol.hypotheses:
         return
     make_folder(out / "headline")
     for kind, caption in FIGURES.items():
-        with contextlib.suppress(NothingToShowError):
-            drawn = svg(comparison.figure(kind))
-            write_atomically(out / "headline" / f"{name}_{kind}.svg", drawn.encode())
+        if kind in comparison.figures:
+            write_atomically(out / "headline" / f"{name}_{kind}.svg", svg(comparison.figures[kind]).encode())
             yield f"![{caption}](headline/{name}_{kind}.svg)"
 
 

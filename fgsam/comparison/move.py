@@ -68,12 +68,7 @@ def pack_study(folder: str | Path, file: str | Path, *, weights: bool = True, lo
     for run in sorted(set(runs.values())):
         _check_run(folder / "runs" / run)
         paths += [Path("runs") / run / name for name in _RUN_FILES if weights or name != "weights.fgsam"]
-    contents = {path.as_posix(): (folder / path).read_bytes() for path in paths if (folder / path).is_file()}
-    if not losses:
-        contents = {
-            name: _without_losses(content) if name.endswith("/log.jsonl") else content
-            for name, content in contents.items()
-        }
+    contents = {path.as_posix(): _content(folder / path, losses) for path in paths if (folder / path).is_file()}
     write_sealed(file, FORMAT, _joined(contents))
     return len(set(runs.values()))
 
@@ -113,8 +108,12 @@ def unpack_study(file: str | Path, folder: str | Path) -> Unpacked:
     return Unpacked(added, tuple(sorted({*runs.values()} - {*added})))
 
 
-def _without_losses(log: bytes) -> bytes:
-    return b"".join(line for line in log.splitlines(keepends=True) if "loss" not in json.loads(line))
+def _content(path: Path, losses: bool) -> bytes:
+    """Read a file of a study, a log as it is or with its validations alone."""
+    content = path.read_bytes()
+    if losses or path.name != "log.jsonl":
+        return content
+    return b"".join(line for line in content.splitlines(keepends=True) if "loss" not in json.loads(line))
 
 
 def _joined(contents: Mapping[str, bytes]) -> dict[str, NDArray[np.generic]]:

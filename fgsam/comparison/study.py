@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -211,12 +211,14 @@ def _run(task: Task, *, keep_failed: bool) -> State | Postponed:
         try:
             run = execute(config_of(task), progress="none", **task.objects)
             state = State(run.directory.name, None, run.timing["seconds"], run.val_accuracy)
-            RunDirectory(run.directory).checkpoint.unlink(missing_ok=True)  # there may be thousands of them
         except Interrupted:
             raise
         except Exception as error:
             state = State(None, f"{type(error).__name__}: {error}", time.monotonic() - start)
         write_state(task.folder, task.key, state)
+        if state.run is not None:
+            with suppress(OSError):  # there may be thousands of them, but one that stays does no harm
+                RunDirectory(task.folder / "runs" / state.run).checkpoint.unlink(missing_ok=True)
         return state
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.headline import GRIDS as HEADLINE_GRIDS
-from benchmarks.headline import grid_named
+from benchmarks.headline import GRIDS, grid_named
 from tests.benchmarks.measure import Measure
 
 
@@ -24,15 +23,15 @@ def test_the_first_study_goes_on_from_a_pack(measure: Measure, tmp_path: Path):
     assert "| gpn/fgsam_plus not below gpn/fgsam | mean over all parts | undecided, n = 2" in pages[0]
 
 
-HEADLINE_SETTINGS = {"primary": 4, "exploratory": 2, "released_fgsam_plus": 1, "released_fgsam": 1}
+SETTINGS = {"primary": 4, "exploratory": 2, "released_fgsam_plus": 1, "released_fgsam": 1}
 
 
-@pytest.mark.parametrize("name", list(HEADLINE_GRIDS))
+@pytest.mark.parametrize("name", list(GRIDS))
 def test_the_grids_of_the_first_study_are_whole(name: str):
     grid = grid_named(name, is_quick=False)
     assert [part.graph for part in grid.parts] == ["coauthor_cs", "corafull_derived", "clothing20", "nell"]
     assert len(grid.splits) == (20 if name == "primary" else 10)
-    assert {len(arm.candidates) for arm in grid.arms if arm.is_trained} == {HEADLINE_SETTINGS[name]}
+    assert {len(arm.candidates) for arm in grid.arms if arm.is_trained} == {SETTINGS[name]}
     assert len(grid.protocol.hypotheses) == (3 if name == "primary" else 0)
     assert grid.protocol.pooled
 
